@@ -1,0 +1,98 @@
+"""python -m bench fidelity | throughput | articulation | sheet, each with --json F (sheet: --png F)."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from realtime.avatar import load_avatar
+from realtime.errors import MiravoxError
+
+ADA = Path("avatars/ada")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m bench", description="Measures what the project claims.")
+    commands = parser.add_subparsers(dest="command", required=True)
+
+    fidelity = commands.add_parser("fidelity", help="PSNR, SSIM and MSE of held-out takes painted again")
+    fidelity.add_argument("--dataset", type=Path, help="folder; by default the held-out takes are filmed again")
+    fidelity.add_argument("--frames", type=int, default=60, help="evenly spaced held-out frames")
+    fidelity.add_argument("--targets", nargs="+", choices=("baked", "onnx"), default=["onnx", "baked"])
+    fidelity.add_argument("--sheet", type=Path, help="PNG with six of the frames")
+
+    throughput = commands.add_parser("throughput", help="frames a second of offline rendering")
+    throughput.add_argument("--source", type=Path, help="the avatar's sample recording by default")
+    throughput.add_argument("--seconds", type=float, default=20.0, help="of speech")
+    throughput.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    throughput.add_argument("--size", type=int, default=512)
+
+    articulation = commands.add_parser("articulation", help="lips against phones on held-out speech")
+    articulation.add_argument("--utterances", type=int, default=12, help="at most, of each corpus")
+
+    sheet = commands.add_parser("sheet", help="frames beside their phones")
+    sheet.add_argument("--id", default="1034-121119-0000", help="an utterance of the label file")
+    sheet.add_argument("--png", type=Path, required=True)
+    sheet.add_argument("--first", type=int, default=0, help="first frame")
+
+    for command in (fidelity, throughput, articulation, sheet):
+        command.add_argument("--avatar", type=Path, default=ADA)
+    for command in (fidelity, throughput, articulation):
+        command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    o = parse()
+    config: dict[str, object] = {
+        k: ([str(x) for x in v] if isinstance(v, list) else str(v)) for k, v in vars(o).items() if v is not None
+    }
+    try:
+        run(o, config)
+    except MiravoxError as error:
+        print(f"miravox: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+def run(o: argparse.Namespace, config: dict[str, object]) -> None:
+    # Each bench is imported when it is asked for: throughput needs neither torch nor the training data.
+    from bench.record import save
+
+    avatar = load_avatar(o.avatar)
+    if o.command == "fidelity":
+        from bench import fidelity
+
+        dataset = fidelity.held_out_dataset(avatar, o.dataset)
+        figures, share = fidelity.fidelity(avatar, dataset, tuple(o.targets), o.frames, o.sheet)
+        fidelity.print_table(figures, share)
+        save({"figures": figures, "inpaint_share": share}, config, o.json)
+    elif o.command == "throughput":
+        from bench.throughput import throughput
+
+        result = throughput(o.avatar, o.source or avatar.sample, o.seconds, o.target, o.size)
+        print(
+            f"{result['frames']} frames of {o.size} x {o.size}, target {o.target}: {result['fps']:.1f} frames a second"
+        )
+        save(result, config, o.json)
+    elif o.command == "articulation":
+        from bench import articulation
+
+        measured = articulation.articulation(avatar, o.utterances)
+        articulation.print_table(measured)
+        save({"figures": measured}, config, o.json)
+    else:
+        assert o.command == "sheet"
+        from bench.articulation import phone_sheet
+        from training.phones import data_folder, load_utterances
+
+        found = [u for u in load_utterances(data_folder()) if u.id == o.id]
+        if not found:
+            raise MiravoxError(
+                o.id, found="no such label", wanted="an id of labels.jsonl", remedy="Name another with --id."
+            )
+        phone_sheet(avatar, found[0], o.png, o.first)
+
+
+if __name__ == "__main__":
+    main()

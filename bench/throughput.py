@@ -1,0 +1,49 @@
+"""How many frames a second the whole path renders offline: recording to encoded video, as run_stream.py does it.
+
+    python -m bench throughput --json F [--avatar avatars/ada] [--source FILE] [--seconds S] [--target baked] [--size
+    512]
+
+The run is timed from the decoded recording to the finished file: opening the networks and writing the video are part
+of it.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+import wave
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.audio_input import read_speech
+from realtime.config import StreamConfig
+from run_stream import render
+
+WARM_UP_SECONDS = 1.0
+
+
+def write_wav(path: Path, speech: NDArray[np.float32]) -> Path:
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(SAMPLE_RATE)
+        sound.writeframes((np.clip(speech, -1, 1) * 32767).astype("<i2").tobytes())
+    return path
+
+
+def throughput(avatar: Path, source: Path, seconds: float, target: str, size: int) -> dict[str, object]:
+    """Renders `seconds` of the source, repeated as needed, after a short run that warms caches."""
+    speech = np.resize(read_speech(source).samples, int(seconds * SAMPLE_RATE))
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        warm = write_wav(place / "warm.wav", speech[: int(WARM_UP_SECONDS * SAMPLE_RATE)])
+        timed = write_wav(place / "timed.wav", speech)
+        render(StreamConfig(warm, place / "warm.mp4", avatar, target, size))
+        started = time.perf_counter()
+        render(StreamConfig(timed, place / "timed.mp4", avatar, target, size))
+        elapsed = time.perf_counter() - started
+    frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
+    return {"fps": frames / elapsed, "frames": frames, "seconds": elapsed, "target": target, "size": size}

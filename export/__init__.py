@@ -1,0 +1,1 @@
+"""Turns trained networks into an avatar folder: ONNX, baked textures, parity, hashes."""

@@ -1,0 +1,64 @@
+"""From trained networks to an avatar folder.
+
+python -m export bake --dataset DIR [--encoder F --face F --out DIR]
+python -m export pack --dataset DIR --name NAME --consent TEXT --sample FLAC [--encoder F --face F --baked DIR
+--composition F] --out DIR
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from export.baked import BakeConfig, bake
+from export.pack import pack
+from realtime.errors import MiravoxError
+from training.dataset import embed_dataset, load_dataset
+from training.face import load_encoder, load_face, lookahead_of
+
+BUILD = Path("build/avatar")
+
+
+def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", description="Turns trained networks into an avatar folder."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, what in (("bake", "factor the networks into textures"), ("pack", "assemble the avatar folder")):
+        command = commands.add_parser(name, help=what)
+        command.add_argument("--dataset", type=Path, required=True)
+        command.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
+        command.add_argument("--face", type=Path, default=BUILD / "face" / "face.safetensors")
+        if name == "bake":
+            command.add_argument("--out", type=Path, default=BUILD / "baked")
+            command.add_argument("--color-rank", type=int, default=BakeConfig.color_rank)
+        else:
+            command.add_argument("--baked", type=Path, default=BUILD / "baked")
+            command.add_argument("--composition", type=Path, default=BUILD / "composition" / "composition.safetensors")
+            command.add_argument("--out", type=Path, required=True)
+            command.add_argument("--name", required=True)
+            command.add_argument("--consent", required=True, help="who consented to being shown, and how that is known")
+            command.add_argument("--sample", type=Path, required=True, help="FLAC that ships as the sample recording")
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    o = parse()
+    try:
+        if o.command == "bake":
+            dataset = load_dataset(o.dataset)
+            encoder, encoder_config = load_encoder(o.encoder)
+            networks, _, _ = load_face(o.face)
+            windows = embed_dataset(encoder, dataset, lookahead_of(encoder_config))
+            print(json.dumps(bake(dataset, networks, windows, o.out, BakeConfig(color_rank=o.color_rank)), indent=2))
+        else:
+            print(pack(o.dataset, o.encoder, o.face, o.baked, o.composition, o.out, o.name, o.consent, o.sample))
+    except MiravoxError as error:
+        print(f"miravox: {error}", file=sys.stderr)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()

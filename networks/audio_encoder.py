@@ -1,0 +1,61 @@
+"""Audio encoder: mel 80 x 16 -> embedding a_E (thesis 3.3, Table 3.1; Wav2Lip, Prajwal et al. 2020).
+
+Parameter names are those of the published checkpoint (`audio_encoder.N.conv_block.M.*`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from networks.contract import EMBEDDING
+
+Stride = int | tuple[int, int]
+
+
+class ConvBlock(nn.Module):
+    """2D convolution, batch norm, ReLU; with `residual` the input is added before the ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: Stride, padding: int, residual: bool = False
+    ) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(nn.Conv2d(inputs, outputs, kernel, stride, padding), nn.BatchNorm2d(outputs))
+        self.residual = residual
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv_block(x)
+        return torch.relu(y + x if self.residual else y)
+
+
+@dataclass(frozen=True)
+class AudioEncoderConfig:
+    """Wav2Lip's sizes: every stage opens with a strided convolution and goes on with residual ones."""
+
+    widths: tuple[int, ...] = (32, 64, 128, 256)
+    strides: tuple[Stride, ...] = (1, (3, 1), 3, (3, 2))  # (mel bands, mel frames)
+    residuals: tuple[int, ...] = (2, 2, 2, 1)
+
+
+class AudioEncoder(nn.Module):
+    """Thirteen 2D convolutions with batch norm, seven of them residual; 2.81 M parameters, and the presence output."""
+
+    def __init__(self, config: AudioEncoderConfig | None = None) -> None:
+        super().__init__()
+        config = config or AudioEncoderConfig()
+        layers: list[nn.Module] = []
+        inputs = 1
+        for width, stride, residuals in zip(config.widths, config.strides, config.residuals, strict=True):
+            layers.append(ConvBlock(inputs, width, 3, stride, 1))
+            layers += [ConvBlock(width, width, 3, 1, 1, residual=True) for _ in range(residuals)]
+            inputs = width
+        layers += [ConvBlock(inputs, EMBEDDING, 3, 1, 0), ConvBlock(EMBEDDING, EMBEDDING, 1, 1, 0)]
+        self.audio_encoder = nn.Sequential(*layers)
+        self.presence = nn.Linear(EMBEDDING, 1)
+
+    def forward(self, mel: Tensor) -> tuple[Tensor, Tensor]:
+        """mel float32 [B, 1, 80, 16] in [-4, 4] -> embedding [B, 512] >= 0, presence [B, 1] in [0, 1]."""
+        embedding = self.audio_encoder(mel).flatten(1)
+        return embedding, torch.sigmoid(self.presence(embedding))

@@ -1,0 +1,75 @@
+"""Face image by the baked textures: one small matrix product for the vertices, one for the texels, one draw call.
+
+    displacement(v, b) = D0(v) + sum_k d_k(b) D_k(v)          colour(u, v, b) = C0(u, v) + sum_k c_k(b) C_k(u, v)
+
+Only the part of the mesh that the inpaint region needs is drawn, into a target as large as the inpaint box.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import moderngl
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load_file
+
+from networks.contract import COEFFICIENTS
+from realtime.engine import Engine
+from realtime.rasteriser import Camera, column_major, load_shader
+
+FloatArray = NDArray[np.float32]
+ByteArray = NDArray[np.uint8]
+
+
+class BakedFace:
+    """Draws the face into the inpaint box. Everything is allocated once; use it on the thread that made the context."""
+
+    def __init__(self, context: moderngl.Context, folder: Path, camera: Camera, box_size: tuple[int, int]) -> None:
+        """`folder` holds baked.safetensors and coefficients.onnx."""
+        baked = load_file(folder / "baked.safetensors")
+        self.context, self.camera, (self.width, self.height) = context, camera, box_size
+        self.coefficients = Engine(folder / "coefficients.onnx", COEFFICIENTS, threads=1)
+        self.mean_positions = baked["positions"].reshape(-1)  # neutral + D0, [3 V']
+        displacement = baked["displacement_components"].astype(np.float32)  # [D, V', 3]
+        self.displacement_T = np.ascontiguousarray(displacement.reshape(len(displacement), -1).T)
+        color = baked["color_components"].astype(np.float32)  # [C, h, w, 3]
+        self.change_shape = color.shape[1:]
+        self.color_T = np.ascontiguousarray(color.reshape(len(color), -1).T)
+
+        mean = baked["color_mean"]  # float16 [H, W, 3]
+        self.mean_texture = context.texture((mean.shape[1], mean.shape[0]), 3, mean.tobytes(), dtype="f2", alignment=1)
+        self.change_texture = context.texture((self.change_shape[1], self.change_shape[0]), 3, dtype="f2", alignment=1)
+        self.program = context.program(load_shader("baked.vert"), load_shader("baked.frag"))
+        self.program["mean_color"], self.program["change"] = 0, 1
+        self.positions = context.buffer(reserve=self.mean_positions.nbytes, dynamic=True)
+        uv = context.buffer(np.ascontiguousarray(baked["uv"], np.float32).tobytes())
+        index = context.buffer(np.ascontiguousarray(baked["triangles"], np.int32).tobytes())
+        self.mesh = context.vertex_array(self.program, [(self.positions, "3f", "position"), (uv, "2f", "uv")], index)
+        self.target = context.framebuffer([context.texture(box_size, 4)], context.depth_renderbuffer(box_size))
+        self.face = np.zeros((self.height, self.width, 4), np.uint8)
+
+    def draw(self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32]) -> ByteArray:
+        """The face for b [1, 64] in a head pose, within the box (left, top, right, bottom; pixels).
+
+        Returns uint8 [height, width, 4]: sRGB, and 255 where the mesh covers the pixel. Reused by the next call.
+        """
+        displacement, color = self.coefficients.run(latent)
+        vertices = self.mean_positions + self.displacement_T @ displacement[0]
+        change = (self.color_T @ color[0]).astype(np.float16)
+        camera = replace(
+            self.camera, cx=self.camera.cx - box[0], cy=self.camera.cy - box[1], width=self.width, height=self.height
+        )
+        with self.context:  # another one may be current on this thread
+            self.positions.write(vertices)
+            self.change_texture.write(change)
+            self.program["object_to_clip"].write(column_major(camera.projection() @ pose_44))  # type: ignore[union-attr]
+            self.mean_texture.use(0)
+            self.change_texture.use(1)
+            self.target.use()
+            self.target.clear(0, 0, 0, 0, depth=1)
+            self.context.enable_only(moderngl.DEPTH_TEST)
+            self.mesh.render(moderngl.TRIANGLES)
+            self.target.read_into(self.face, components=4)
+        return self.face

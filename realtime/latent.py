@@ -1,0 +1,59 @@
+"""Speech window -> latent b, kept across frames; at rest in silence (thesis 3.3 and 3.4)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.contract import AUDIO_ENCODER, EMBEDDING, EMBEDDINGS, FRAME_RATE, PROJECTION, SAMPLES_PER_FRAME
+from realtime.audio_ring import AudioRing
+from realtime.avatar import Avatar
+from realtime.engine import Engine
+from realtime.mel import mel_of_windows
+
+FloatArray = NDArray[np.float32]
+
+ATTACK_MS, RELEASE_MS = 20.0, 120.0  # how fast the mouth wakes, and how fast it comes to rest
+
+
+class LatentTrack:
+    """Embeds each frame's window once, keeps the last nine embeddings, and projects them.
+
+    Presence, what the encoder says of somebody speaking, is smoothed with attack and release; b is mixed with the
+    avatar's rest latent by it, so the mouth rests in silence and in noise.
+    """
+
+    def __init__(self, avatar: Avatar, ring: AudioRing) -> None:
+        self.avatar, self.ring = avatar, ring
+        folder = avatar.folder / "targets" / "onnx"
+        self.encoder = Engine(folder / "audio_encoder.onnx", AUDIO_ENCODER)
+        self.projection = Engine(folder / "projection.onnx", PROJECTION, threads=1)
+        self.embeddings_TE = np.zeros((EMBEDDINGS, EMBEDDING), np.float32)
+        self.presence = 0.0
+        self.next_frame: int | None = None
+
+    def advance(self, frame_index: int) -> FloatArray:
+        """b of a frame, float32 [1, 64]. The ring must hold the speech up to 640 k + lookahead.
+
+        Frames in order cost one embedding each; after a jump the eight before it are embedded again.
+        """
+        first = frame_index if frame_index == self.next_frame else frame_index - EMBEDDINGS + 1
+        if first != frame_index:
+            self.presence = 0.0
+        for k in range(first, frame_index + 1):
+            self._embed(k)
+        self.next_frame = frame_index + 1
+        (latent,) = self.projection.run(self.embeddings_TE[None])
+        mixed = self.presence * latent + (1 - self.presence) * self.avatar.rest_latent
+        mixed -= mixed.mean()
+        return np.asarray(mixed / np.sqrt((mixed * mixed).mean() + 1e-6), np.float32)
+
+    def _embed(self, frame_index: int) -> None:
+        end = SAMPLES_PER_FRAME * frame_index + self.avatar.lookahead_samples
+        mel = mel_of_windows(self.ring.window(end)[None])
+        embedding, presence = self.encoder.run(mel[:, None])
+        self.embeddings_TE[:-1] = self.embeddings_TE[1:]
+        self.embeddings_TE[-1] = embedding[0]
+        speaking = float(presence[0, 0])
+        time_ms = ATTACK_MS if speaking > self.presence else RELEASE_MS
+        self.presence += (speaking - self.presence) * (1 - float(np.exp(-1000 / FRAME_RATE / time_ms)))

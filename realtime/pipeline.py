@@ -1,0 +1,82 @@
+"""Pipeline: speech window -> frame. `render` reads like the data path, a line an arrow."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from realtime.audio_ring import AudioRing
+from realtime.avatar import Avatar
+from realtime.baked_face import BakedFace
+from realtime.compositor import Compositor
+from realtime.errors import MiravoxError
+from realtime.latent import LatentTrack
+from realtime.neural_face import NeuralFace
+from realtime.rasteriser import create_context
+from realtime.source_loop import SourceLoop
+
+ByteArray = NDArray[np.uint8]
+
+
+class Pipeline:
+    """Renders one avatar from one ring of speech. Owns an OpenGL context: make it and use it on one thread.
+
+    Args:
+        target: "baked" or "onnx"; raises MiravoxError if the avatar is not exported for it.
+        size: side of the square frame in pixels; the avatar's own by default.
+    """
+
+    def __init__(self, avatar: Avatar, ring: AudioRing, target: str = "baked", size: int | None = None) -> None:
+        if target not in avatar.targets:
+            raise MiravoxError(
+                f"target {target}", found=f"{avatar.folder} exported for {', '.join(avatar.targets) or 'nothing'}",
+                wanted=f"targets/{target}", remedy="Export it, or choose another --target.",
+            )  # fmt: skip
+        self.avatar, self.target = avatar, target
+        self.size = size or avatar.width
+        ratio = self.size / avatar.width
+        first = avatar.source_box[0]
+        self.box_size = (round((first[2] - first[0]) * ratio), round((first[3] - first[1]) * ratio))
+        corner = np.minimum(np.round(avatar.source_box[:, :2] * ratio), self.size - np.array(self.box_size)).astype(
+            np.int32
+        )
+        self.boxes = np.concatenate([corner, corner + np.array(self.box_size, np.int32)], 1)
+
+        # OpenGL, ONNX Runtime, the codecs and numpy share few cores: threads in all of them get in each other's way.
+        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's software renderer
+        self.blas_limit = threadpool_limits(1, user_api="blas")
+        camera = avatar.camera.scaled(self.size, self.size)
+        self.context = create_context()
+        self.latents = LatentTrack(avatar, ring)
+        self.face: BakedFace | NeuralFace
+        if target == "baked":
+            self.face = BakedFace(self.context, avatar.folder / "targets" / "baked", camera, self.box_size)
+        else:
+            self.face = NeuralFace(self.context, avatar, camera, self.box_size)
+        self.compositor = Compositor(avatar, self.box_size)
+        self.source = SourceLoop(avatar.folder / "source.mp4", len(avatar.source_pose), self.size)
+
+    def render(self, frame_index: int) -> ByteArray:
+        """Frame k, uint8 [size, size, 3] sRGB. The ring must hold the speech up to sample 640 k + lookahead."""
+        k = frame_index % len(self.boxes)
+        left, top, right, bottom = self.boxes[k]
+        latent = self.latents.advance(frame_index)
+        face = self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k])
+        frame = self.source.frame(k)
+        mask = self.compositor.mask(self.avatar.source_mask[k])
+        frame[top:bottom, left:right] = self.compositor.compose(frame[top:bottom, left:right], face, mask)
+        return frame
+
+    def close(self) -> None:
+        self.source.close()
+        self.blas_limit.restore_original_limits()
+        self.context.release()
+
+    def __enter__(self) -> Pipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

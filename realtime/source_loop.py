@@ -1,0 +1,79 @@
+"""The source loop: the short real video that the mouth is painted into.
+
+Stored unrolled (there and back), decoded forwards only.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+from av.video.reformatter import Colorspace, VideoReformatter
+from numpy.typing import NDArray
+
+from realtime.errors import MiravoxError
+
+ByteArray = NDArray[np.uint8]
+
+
+class SourceLoop:
+    """Frames of an endless video. Frame k of the sample clock shows loop frame k modulo its length."""
+
+    def __init__(self, path: Path, frames: int, size: int) -> None:
+        self.path, self.frames, self.size = path, frames, size
+        self.container = av.open(str(path))
+        self.stream = self.container.streams.video[0]
+        self.stream.codec_context.thread_count = 1
+        self.next_index = 0
+        self.decoder = self.container.decode(self.stream)
+        self.reformatter = VideoReformatter()  # keeps its tables from frame to frame
+        # The next frame is decoded while this one is painted: FFmpeg works outside of Python's lock.
+        self.reader = ThreadPoolExecutor(1)
+        self.ahead: tuple[int, Future[ByteArray]] | None = None
+
+    def frame(self, index: int) -> ByteArray:
+        """uint8 [size, size, 3] sRGB of loop frame `index`, 0 <= index < frames. Cheap for consecutive indices."""
+        if self.ahead is not None and self.ahead[0] == index:
+            image = self.ahead[1].result()
+        else:
+            if self.ahead is not None:
+                self.ahead[1].result()  # the decoder is one thread's at a time
+            image = self._decode(index)
+        following = (index + 1) % self.frames
+        self.ahead = following, self.reader.submit(self._decode, following)
+        return image
+
+    def _decode(self, index: int) -> ByteArray:
+        if index < self.next_index:
+            self._rewind()
+        while True:
+            try:
+                decoded = next(self.decoder)
+            except (StopIteration, av.error.EOFError) as error:
+                raise MiravoxError(
+                    str(self.path), found=f"{self.next_index} frames", wanted=f"{self.frames}, one for each pose",
+                    remedy="Get the avatar again.",
+                ) from error  # fmt: skip
+            self.next_index += 1
+            if self.next_index > index:
+                break
+        rgb = self.reformatter.reformat(
+            decoded,
+            width=self.size,
+            height=self.size,
+            format="rgb24",
+            src_colorspace=Colorspace.ITU709,
+            dst_colorspace=Colorspace.ITU709,
+        )
+        return np.asarray(rgb.to_ndarray(), np.uint8)
+
+    def _rewind(self) -> None:
+        self.container.seek(0, stream=self.stream)
+        self.decoder = self.container.decode(self.stream)
+        self.next_index = 0
+
+    def close(self) -> None:
+        self.reader.shutdown()
+        self.container.close()

@@ -1,0 +1,243 @@
+"""Films takes into a dataset folder: lossless frames, speech, and head pose and expression of every frame.
+
+Shape letters: F frames of one take, N frames of all takes, C expression channels, V template vertices, S samples.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import wave
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import moderngl
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+from tqdm import tqdm
+
+from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.audio_input import read_speech
+from realtime.errors import MiravoxError
+from realtime.rasteriser import create_context
+from studio.actor import ADA_SEED, FRAME_PIXELS, camera
+from studio.face_model import FloatArray, load_face_model
+from studio.film import Studio
+from studio.performance import loudness, perform
+from studio.speech_curves import expression_curves
+from studio.template import build_template
+from training.phones import Utterance, data_folder, load_utterances
+
+DATASET_VERSION = 1
+SOURCE_FRAMES = 500  # 20 s, silent: becomes the source loop
+OTHER_VOICES, OTHER_VOICES_HELD_OUT = 10, 2  # LibriSpeech utterances, each by another speaker
+OTHER_SECONDS = 4.0, 8.0
+EXR_EVERY = 25  # frames
+LICENCE = {
+    "face": "ICT Face Model Light: MIT, (c) 2020 USC Institute for Creative Technologies",
+    "ljspeech": "LJ Speech: public domain",
+    "librispeech": "LibriSpeech (Panayotov et al. 2015): CC BY 4.0",
+    "frames": "Rendered by Miravox's studio; nobody is portrayed",
+}
+
+
+@dataclass(frozen=True)
+class FilmConfig:
+    """What to film. Saved as the dataset's provenance: enough to film it again."""
+
+    identity: int = ADA_SEED  # seed of the actor
+    speech: tuple[Path, ...] = ()  # labelled recordings; none: LJ Speech and a choice of LibriSpeech
+    held_out_only: bool = False
+    exr: bool = False
+
+
+@dataclass(frozen=True)
+class Script:
+    """One take before it is filmed."""
+
+    name: str
+    corpus: str
+    id: str
+    split: str  # "train" or "held_out"
+    audio: Path | None  # None: silence
+    phones: tuple[tuple[str, int, int], ...]
+
+
+SOURCE = Script("source", "silence", "source", "train", None, ())
+
+
+def script_of(utterance: Utterance, audio: Path | None = None) -> Script:
+    """The take of an utterance; `audio` is read instead of the corpus's own file if given."""
+    split = "held_out" if utterance.held_out else "train"
+    audio = audio or utterance.path(data_folder())
+    return Script(utterance.id, utterance.corpus, utterance.id, split, audio, utterance.phones)
+
+
+def choose_scripts(config: FilmConfig) -> list[Script]:
+    """The takes to film, in order: the silent source first."""
+    utterances = load_utterances(data_folder())
+    if config.speech:
+        by_id = {u.id: u for u in utterances}
+        scripts = []
+        for path in config.speech:
+            if not path.is_file():
+                raise MiravoxError(str(path), found="no such file", wanted="a recording", remedy="Check --speech.")
+            if path.stem not in by_id:
+                raise MiravoxError(
+                    str(path), found="no phone timings in labels.jsonl", wanted=f"a row with id {path.stem!r}",
+                    remedy="The studio speaks only labelled recordings; film one of those in MIRAVOX_DATA/speech.",
+                )  # fmt: skip
+            scripts.append(script_of(by_id[path.stem], path))
+    else:
+        low, high = OTHER_SECONDS
+        own = sorted((u for u in utterances if u.corpus == "ljspeech"), key=lambda u: u.id)
+        others = sorted(
+            (u for u in utterances if u.corpus == "librispeech" and low <= u.seconds <= high), key=lambda u: u.id
+        )
+        heard = _evenly([u for u in others if not u.held_out], OTHER_VOICES)
+        unheard = _evenly([u for u in others if u.held_out], OTHER_VOICES_HELD_OUT)
+        scripts = [script_of(u) for u in (*own, *heard, *unheard)]
+    if config.held_out_only:
+        scripts = [s for s in scripts if s.split == "held_out"]
+    return [SOURCE, *scripts]
+
+
+def _evenly(rows: list[Utterance], count: int) -> list[Utterance]:
+    """`count` of them, evenly spaced."""
+    return [rows[(2 * k + 1) * len(rows) // (2 * count)] for k in range(count)]
+
+
+def whole_frames(path: Path) -> NDArray[np.float32]:
+    """A recording as 16 kHz mono float32 [S], padded with zeros to whole frames. No level normalisation."""
+    samples = read_speech(path).samples
+    return np.pad(samples, (0, -len(samples) % SAMPLES_PER_FRAME))
+
+
+def write_wav(path: Path, samples_S: NDArray[np.float32]) -> None:
+    """16-bit PCM, mono, 16 kHz."""
+    with wave.open(str(path), "wb") as sound:
+        sound.setnchannels(1)
+        sound.setsampwidth(2)
+        sound.setframerate(SAMPLE_RATE)
+        sound.writeframes((np.clip(samples_S, -1, 1) * 32767).round().astype("<i2").tobytes())
+
+
+class LosslessVideo:
+    """frames.mkv: H.264 without loss (RGB, quantiser 0), a key frame a second: seeking decodes at most 25 frames."""
+
+    def __init__(self, path: Path) -> None:
+        self._container = av.open(str(path), "w")
+        self._stream = self._container.add_stream("libx264rgb", rate=FRAME_RATE)
+        self._stream.width = self._stream.height = FRAME_PIXELS
+        self._stream.pix_fmt = "rgb24"
+        self._stream.gop_size = FRAME_RATE
+        self._stream.options = {"qp": "0", "preset": "veryfast", "bf": "0", "threads": "1"}
+
+    def write(self, frame_HW3: NDArray[np.uint8]) -> None:
+        for packet in self._stream.encode(av.VideoFrame.from_ndarray(frame_HW3, format="rgb24")):
+            self._container.mux(packet)
+
+    def close(self) -> None:
+        for packet in self._stream.encode(None):
+            self._container.mux(packet)
+        self._container.close()
+
+
+def take_seed(identity: int, script: Script) -> int:
+    """Seed of a take's head motion: the same whichever other takes are filmed."""
+    return zlib.crc32(f"{identity}/{script.corpus}/{script.id}".encode())
+
+
+def film(
+    out: Path, config: FilmConfig, scripts: Iterable[Script] | None = None, context: moderngl.Context | None = None
+) -> None:
+    """Writes the dataset folder `out`. Until it is complete it is called `out`.part; `out` must not exist."""
+    if out.exists():
+        raise MiravoxError(
+            str(out),
+            found="something there already",
+            wanted="a new folder",
+            remedy="Remove it or choose another --out.",
+        )
+    scripts = list(scripts) if scripts is not None else choose_scripts(config)
+    silence = np.zeros(SOURCE_FRAMES * SAMPLES_PER_FRAME, np.float32)
+    speeches = [silence if s.audio is None else whole_frames(s.audio) for s in scripts]
+    part = out.with_name(out.name + ".part")
+    if part.exists():
+        shutil.rmtree(part)
+    (part / "speech").mkdir(parents=True)
+    studio = Studio(config.identity, context or create_context(), load_face_model())
+    names = studio.actor.model.expression_names
+    poses: list[FloatArray] = []
+    expressions: list[FloatArray] = []
+    takes: list[dict[str, Any]] = []
+    video = LosslessVideo(part / "frames.mkv")
+    first = 0
+    total = sum(len(s) for s in speeches) // SAMPLES_PER_FRAME
+    with tqdm(total=total, unit="frame", desc=f"filming {len(scripts)} takes") as bar:
+        for script, speech_S in zip(scripts, speeches, strict=True):
+            frames = len(speech_S) // SAMPLES_PER_FRAME
+            write_wav(part / "speech" / f"{script.name}.wav", speech_S)
+            act = perform(loudness(speech_S), take_seed(config.identity, script), names, still=script.audio is None)
+            expression_FC = act.expression_FC + expression_curves(script.phones, frames, names)
+            for k in range(frames):
+                video.write(
+                    studio.draw(expression_FC[k], act.pose_F44[k], (float(act.gaze_F2[k, 0]), float(act.gaze_F2[k, 1])))
+                )
+                if config.exr and k % EXR_EVERY == 0:
+                    _write_exr(part / "positions", first + k, *studio.position_maps(expression_FC[k], act.pose_F44[k]))
+                bar.update()
+            takes.append({
+                "name": script.name, "first": first, "end": first + frames, "speech": f"speech/{script.name}.wav",
+                "split": script.split, "corpus": script.corpus, "id": script.id,
+                "phones": [list(p) for p in script.phones],
+            })  # fmt: skip
+            first += frames
+            poses.append(act.pose_F44)
+            expressions.append(expression_FC)
+    video.close()
+    template = build_template(studio.actor.model, studio.actor.neutral_V3)
+    tensors: dict[str, NDArray[Any]] = dict(template.arrays())
+    tensors["basis"] = template.basis(studio.actor.model.expression_CV3)
+    tensors["pose"], tensors["expression"] = np.concatenate(poses), np.concatenate(expressions)
+    save_file({k: np.ascontiguousarray(v) for k, v in tensors.items()}, part / "track.safetensors")
+    dataset = {
+        "version": DATASET_VERSION, "name": "ada" if config.identity == ADA_SEED else f"actor{config.identity}",
+        "fps": FRAME_RATE, "width": FRAME_PIXELS, "height": FRAME_PIXELS, "camera": camera(), "units": "cm",
+        "frames": "frames.mkv", "takes": takes, "expression_names": list(names),
+        "provenance": {
+            "generator": "studio", "identity": config.identity, "held_out_only": config.held_out_only,
+            "speech": [f"{s.corpus}/{s.id}" for s in scripts if s.audio is not None],
+        },
+        "licence": LICENCE,
+    }  # fmt: skip
+    assert math.isclose(sum(t["end"] - t["first"] for t in takes), total)
+    (part / "dataset.json").write_text(json.dumps(dataset, indent=1))
+    part.rename(out)
+
+
+def _write_exr(folder: Path, frame: int, neutral_HW4: FloatArray, displaced_HW4: FloatArray) -> None:
+    """Half-float OpenEXR: channels neutral.XYZ and displaced.XYZ (cm, object space) and A (coverage)."""
+    try:
+        import OpenEXR  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as fault:
+        raise MiravoxError(
+            "--exr",
+            found="no OpenEXR package",
+            wanted="the optional extra `studio`",
+            remedy="pip install OpenEXR, or leave --exr out.",
+        ) from fault
+    folder.mkdir(exist_ok=True)
+    channels = {f"neutral.{axis}": neutral_HW4[..., k].astype(np.float16) for k, axis in enumerate("XYZ")}
+    channels |= {f"displaced.{axis}": displaced_HW4[..., k].astype(np.float16) for k, axis in enumerate("XYZ")}
+    channels["A"] = neutral_HW4[..., 3].astype(np.float16)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(
+        str(folder / f"{frame:06d}.exr")
+    )

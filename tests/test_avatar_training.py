@@ -1,0 +1,165 @@
+"""From a filmed actor to a packed avatar, every stage once and small: the stages fit and the folder loads."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from networks.contract import REGIONS, SAMPLE_RATE, SAMPLES_PER_FRAME
+
+pytestmark = pytest.mark.usefixtures("torch", "gl_context")
+
+
+@pytest.fixture(scope="module")
+def dataset_folder(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty silent frames, and two short takes of a hum, one of them held out."""
+    import studio.dataset as film_module
+    from studio.dataset import SOURCE, FilmConfig, Script, film, write_wav
+
+    place = tmp_path_factory.mktemp("actor")
+    t = np.arange(14 * SAMPLES_PER_FRAME) / SAMPLE_RATE
+    write_wav(place / "hum.wav", np.asarray(0.1 * np.sin(2 * np.pi * 150 * t), np.float32))
+    phones = (("M", 0, 10), ("AA", 10, 30), ("SIL", 40, 16))
+    takes = [Script(n, "test", n, split, place / "hum.wav", phones) for n, split in (("a", "train"), ("b", "held_out"))]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(film_module, "SOURCE_FRAMES", 20)
+        film(place / "dataset", FilmConfig(), [SOURCE, *takes])
+    return place / "dataset"
+
+
+@pytest.fixture(scope="module")
+def encoder_path(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from safetensors.torch import save_file
+
+    from networks.audio_encoder import AudioEncoder
+
+    path = tmp_path_factory.mktemp("encoder") / "encoder.safetensors"
+    state = {k: v.half().contiguous() for k, v in AudioEncoder().state_dict().items() if "num_batches" not in k}
+    save_file(state, path, {"config": json.dumps({"lookahead_samples": 1000})})
+    return path
+
+
+@pytest.fixture(scope="module")
+def packed(dataset_folder: Path, encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from export.baked import BakeConfig, bake
+    from export.pack import pack
+    from training.composition import CompositionTraining
+    from training.composition import train as train_composition
+    from training.dataset import embed_dataset, load_dataset
+    from training.face import FaceConfig, load_encoder, load_face
+    from training.face import train as train_face
+
+    place = tmp_path_factory.mktemp("avatar")
+    face_config = FaceConfig(
+        steps=2, frame_step=4, frames_per_step=2, pixels_per_frame=64, pixels_kept_per_frame=256, lambda_vgg=0,
+        frequencies=4,
+    )  # fmt: skip
+    face = train_face(face_config, dataset_folder, encoder_path, place / "face")
+    dataset = load_dataset(dataset_folder)
+    windows = embed_dataset(load_encoder(encoder_path)[0], dataset, 1000)
+    bake_config = BakeConfig(
+        displacement_rank=3, color_rank=4, latents=12, full_latents=6, subset=50, mean_latents=1, held_out_latents=2,
+        network_steps=5,
+    )  # fmt: skip
+    report = bake(dataset, load_face(face)[0], windows, place / "baked", bake_config)
+    assert set(report) >= {"color_psnr", "color_psnr_by_rank", "displacement_error_mm"}
+    composition_config = CompositionTraining(steps=2, batch=2, targets=4, held_out_targets=2, lambda_vgg=0)
+    composition = train_composition(
+        composition_config, dataset_folder, encoder_path, face, place / "baked", place / "composition", resume=False
+    )
+    sample = dataset_folder.parent / "hum.wav"
+    pack(dataset_folder, encoder_path, face, place / "baked", composition, place / "tiny", "Tiny", "a test", sample)
+    for picture in ("face/held_out.png", "face/log.png", "composition/held_out.png", "composition/log.png"):
+        assert (place / picture).stat().st_size > 1000
+    return place / "tiny"
+
+
+def test_the_packed_folder_loads_and_renders(packed: Path) -> None:
+    from realtime.audio_input import Block
+    from realtime.audio_ring import AudioRing
+    from realtime.avatar import load_avatar
+    from realtime.pipeline import Pipeline
+
+    avatar = load_avatar(packed)
+    assert avatar.lookahead_samples == 1000 and avatar.targets == ("baked", "onnx")
+    assert avatar.info["consent"] == "a test" and avatar.info["provenance"]["face"]["frequencies"] == 4
+    assert len(avatar.source_pose) == 2 * 20 - 2, "there and back, each turning point once"
+    ring = AudioRing(SAMPLE_RATE)
+    ring.write(Block(0, np.zeros(SAMPLE_RATE, np.float32)))
+    for target in avatar.targets:
+        with Pipeline(avatar, ring, target) as pipeline:
+            assert pipeline.render(0).shape == (512, 512, 3)
+
+
+def test_packed_networks_are_the_trained_ones(packed: Path) -> None:
+    from export.parity import check_avatar
+
+    assert all(d.fits for d in check_avatar(packed))
+
+
+def test_inpaint_masks_cover_the_mouth_at_its_widest(dataset_folder: Path) -> None:
+    """The mask of a frame at rest covers the region at the widest jaw too, in its pose, and lies in its box."""
+    from training.dataset import load_dataset
+    from training.inpaint import Inpaint, widest_frame
+
+    dataset = load_dataset(dataset_folder)
+    inpaint = Inpaint(dataset)
+    assert dataset.takes[1].first <= widest_frame(dataset) < dataset.takes[1].end
+    left, top, right, bottom = inpaint.box(3)
+    assert (right - left, bottom - top) == inpaint.box_size
+    mask = inpaint.mask(3)
+    assert mask.shape == (bottom - top, right - left) and mask.max() == 1
+    assert max(mask[0].max(), mask[-1].max(), mask[:, 0].max(), mask[:, -1].max()) == 0, (
+        "the feather ends inside the box"
+    )
+    for vertices in (None, inpaint.widest, dataset.neutral):
+        region = inpaint.maps.masks(3, vertices)[..., REGIONS.index("inpaint")] > 0.5
+        whole = np.zeros(region.shape, np.float32)
+        whole[top:bottom, left:right] = mask
+        assert region.sum() > 2000 and (whole[region] == 1).all()
+
+
+def test_sampled_pixels_are_the_frames(dataset_folder: Path) -> None:
+    """Sampled points project onto pixels of the sampled colour, and the mouth is drawn more often than its share."""
+    from training.dataset import FaceMaps, load_dataset, sample_pixels
+
+    dataset = load_dataset(dataset_folder)
+    frame = dataset.takes[1].first + 8
+    pixels = sample_pixels(dataset, [frame], 400, 0)
+    image = next(iter(dataset.frames({frame})))[1]
+    low, high = np.asarray(dataset.geometry["box"], np.float32)
+    drawn = FaceMaps(dataset).draw(frame, dataset.canonical)
+    for index in range(0, 400, 40):
+        point = (pixels.canonical[0, index] + 1) / 2 * (high - low) + low
+        distance = np.linalg.norm(drawn[..., :3] - point, axis=-1) + 100 * (drawn[..., 3] == 0)
+        y, x = np.unravel_index(distance.argmin(), distance.shape)
+        assert np.array_equal(image[y, x], pixels.color[0, index])
+    masks = FaceMaps(dataset).masks(frame)
+    share = masks[..., 3].sum() / masks[..., 0].sum()
+    assert pixels.masks[0, :, 3].mean() / 255 > 1.5 * share
+    assert pixels.weight[0].min() > 0
+
+
+def test_sources_of_composition_pairs_have_a_near_pose(dataset_folder: Path) -> None:
+    from training.composition import nearest_sources
+    from training.dataset import load_dataset
+
+    dataset = load_dataset(dataset_folder)
+    silent, spoken = list(range(20)), list(range(dataset.takes[1].first, dataset.takes[1].end))
+    assert nearest_sources(dataset, spoken, silent, largest_shift=1e-3) == {}
+    nearest = nearest_sources(dataset, spoken, silent, largest_shift=1e3)
+    assert all(abs(s - t) >= 25 for t, s in nearest.items())
+
+
+def test_seeking_gives_the_frames_that_reading_gives(dataset_folder: Path) -> None:
+    from training.dataset import load_dataset
+
+    dataset = load_dataset(dataset_folder)
+    everything = dict(dataset.frames())
+    assert sorted(everything) == list(range(48))
+    some = dict(dataset.frames({30, 41}))
+    assert sorted(some) == [30, 41] and all(np.array_equal(some[i], everything[i]) for i in some)

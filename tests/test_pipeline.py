@@ -1,0 +1,176 @@
+"""The avatar that ships, through the live code: baked against networks, rest in silence, lips that part and close,
+golden frames.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.audio_input import Block, read_speech
+from realtime.audio_ring import AudioRing
+from realtime.avatar import Avatar, load_avatar
+from realtime.baked_face import BakedFace
+from realtime.errors import MiravoxError
+from realtime.neural_face import NeuralFace
+from realtime.pipeline import Pipeline
+
+UPPER, LOWER = 62, 66
+
+
+def ring_of(speech: np.ndarray) -> AudioRing:
+    """A ring that holds the whole recording and two silent seconds after it."""
+    padded = np.concatenate([speech, np.zeros(2 * SAMPLE_RATE, np.float32)])
+    ring = AudioRing(len(padded) + SAMPLE_RATE)
+    ring.write(Block(0, padded))
+    return ring
+
+
+@pytest.fixture(scope="module")
+def avatar(ada: Path) -> Avatar:
+    return load_avatar(ada)
+
+
+@pytest.fixture(scope="module")
+def sample(avatar: Avatar) -> np.ndarray:
+    return read_speech(avatar.sample).samples
+
+
+@pytest.fixture(scope="module")
+def baked(avatar: Avatar, sample: np.ndarray) -> Iterator[Pipeline]:
+    with Pipeline(avatar, ring_of(sample), "baked") as pipeline:
+        yield pipeline
+
+
+@pytest.fixture(scope="module")
+def networks(avatar: Avatar, sample: np.ndarray) -> Iterator[Pipeline]:
+    with Pipeline(avatar, ring_of(sample), "onnx") as pipeline:
+        yield pipeline
+
+
+def psnr(a: np.ndarray, b: np.ndarray) -> float:
+    return float(-10 * np.log10(np.mean(((a.astype(float) - b.astype(float)) / 255) ** 2) + 1e-12))
+
+
+def gap_mm(avatar: Avatar, vertices: np.ndarray) -> float:
+    landmarks = avatar.landmarks(vertices)
+    return float(10 * np.linalg.norm(landmarks[UPPER] - landmarks[LOWER]))
+
+
+def test_the_window_of_a_frame_is_the_designs(avatar: Avatar) -> None:
+    """Frame k hears nothing of what comes lookahead or later after sample 640 k, and does hear what comes just before
+    that.
+    """
+    k, rng = 10, np.random.default_rng(0)
+    end = SAMPLES_PER_FRAME * k + avatar.lookahead_samples
+    speech = (0.1 * rng.standard_normal(SAMPLE_RATE)).astype(np.float32)
+    later, earlier = speech.copy(), speech.copy()
+    later[end:] = 0
+    earlier[end - 400 :] = 0
+    with Pipeline(avatar, ring_of(speech), "baked") as pipeline:
+        b = pipeline.latents.advance(k)
+    with Pipeline(avatar, ring_of(later), "baked") as pipeline:
+        assert np.array_equal(pipeline.latents.advance(k), b)
+    with Pipeline(avatar, ring_of(earlier), "baked") as pipeline:
+        assert not np.array_equal(pipeline.latents.advance(k), b)
+
+
+def test_frames_in_order_equal_frames_after_a_jump(avatar: Avatar, sample: np.ndarray) -> None:
+    """The eight embeddings before a frame are kept, and computed again after a jump: the same b wherever presence has
+    settled.
+    """
+    with Pipeline(avatar, ring_of(sample), "baked") as pipeline:
+        in_order = [pipeline.latents.advance(k).copy() for k in range(60)]
+        pipeline.latents.advance(5)
+        jumped = pipeline.latents.advance(40)
+    assert np.abs(jumped - in_order[40]).max() < 0.05
+
+
+def test_baked_agrees_with_the_networks(baked: Pipeline, networks: Pipeline, avatar: Avatar) -> None:
+    """Face images of both targets for the same latents: over 30 dB where both cover, the same pixels but for edges."""
+    assert isinstance(baked.face, BakedFace) and isinstance(networks.face, NeuralFace)
+    figures = []
+    for k in (20, 45, 71):
+        latent = baked.latents.advance(k)
+        pose, box = avatar.source_pose[k], baked.boxes[k]
+        quick, slow = baked.face.draw(latent, pose, box).copy(), networks.face.draw(latent, pose, box).copy()
+        mask = baked.compositor.mask(avatar.source_mask[k]) == 1
+        assert ((quick[..., 3] > 0) != (slow[..., 3] > 0))[mask].mean() < 0.02
+        both = mask & (quick[..., 3] > 0) & (slow[..., 3] > 0)
+        assert both.mean() > 0.3
+        figures.append(psnr(quick[both][:, :3], slow[both][:, :3]))
+    assert min(figures) > 30, figures
+
+
+def test_only_the_inpaint_box_changes(baked: Pipeline, avatar: Avatar) -> None:
+    frame = baked.render(30).copy()
+    source = baked.source.frame(30)
+    left, top, right, bottom = baked.boxes[30]
+    inside = np.zeros(frame.shape[:2], bool)
+    inside[top:bottom, left:right] = baked.compositor.mask(avatar.source_mask[30]) > 0
+    assert np.array_equal(frame[~inside], source[~inside])
+    assert np.abs(frame[inside].astype(int) - source[inside]).max() > 30
+
+
+def test_the_mouth_rests_in_silence_and_in_noise(avatar: Avatar, networks: Pipeline) -> None:
+    """Digital silence, and white noise at -50 dB: the lips stay within 1.5 mm of the template's rest gap."""
+    assert isinstance(networks.face, NeuralFace)
+    rest = gap_mm(avatar, avatar.template)
+    noise = 10 ** (-50 / 20) * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
+    for sound in (np.zeros(SAMPLE_RATE, np.float32), noise):
+        with Pipeline(avatar, ring_of(sound), "baked") as pipeline:
+            for k in range(5, 25, 4):
+                assert gap_mm(avatar, networks.face.displace(pipeline.latents.advance(k))) < rest + 1.5
+
+
+def test_the_mouth_opens_and_closes_with_the_sample(avatar: Avatar, networks: Pipeline, sample: np.ndarray) -> None:
+    assert isinstance(networks.face, NeuralFace)
+    rest = gap_mm(avatar, avatar.template)
+    frames = len(sample) // SAMPLES_PER_FRAME
+    gaps = [gap_mm(avatar, networks.face.displace(networks.latents.advance(k))) for k in range(min(frames, 100))]
+    assert max(gaps) > rest + 6 and min(gaps) < rest + 1.5
+
+
+def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:
+    """Frame 0 follows the last one as smoothly as frame 1 follows frame 0."""
+    count = len(baked.boxes)
+    first, second, last = (
+        baked.source.frame(0).copy(),
+        baked.source.frame(1).copy(),
+        baked.source.frame(count - 1).copy(),
+    )
+    assert psnr(first, last) > psnr(first, second) - 3
+    assert count >= 10 * FRAME_RATE
+    with pytest.raises(MiravoxError, match="source.mp4"):
+        baked.source.frame(count)
+
+
+@pytest.mark.parametrize("size", [256, 768])
+def test_other_sizes_show_the_same_picture(avatar: Avatar, baked: Pipeline, sample: np.ndarray, size: int) -> None:
+    from PIL import Image
+
+    with Pipeline(avatar, ring_of(sample), "baked", size) as pipeline:
+        pipeline.latents.advance(30)
+        frame = pipeline.render(30)
+    assert frame.shape == (size, size, 3)
+    shrunk = np.asarray(Image.fromarray(frame).resize((256, 256), Image.Resampling.BOX))
+    expected = np.asarray(Image.fromarray(baked.render(30)).resize((256, 256), Image.Resampling.BOX))
+    assert psnr(shrunk, expected) > 30
+
+
+@pytest.mark.parametrize("frame_index", [12, 40])
+def test_golden_frames(baked: Pipeline, golden: Callable[..., None], frame_index: int) -> None:
+    """What the software renderer draws.
+
+    After a change that is meant: pytest --regenerate-golden, and look at the picture.
+    """
+    golden(f"ada-{frame_index}", baked.render(frame_index), 3)
+
+
+def test_a_target_that_is_not_exported_is_told(avatar: Avatar, sample: np.ndarray) -> None:
+    with pytest.raises(MiravoxError, match="targets/tensorrt"):
+        Pipeline(avatar, ring_of(sample), "tensorrt")

@@ -1,0 +1,355 @@
+"""The command line: what it renders, and one clear line for everything that it cannot."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import wave
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import moderngl
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from safetensors.numpy import load_file, save_file
+
+from conftest import ROOT
+from realtime.pipeline import Pipeline
+from run_stream import main
+
+Arguments = list[str | Path]
+Run = Callable[[Arguments], tuple[int, str, str]]
+SMALL: Arguments = ["--size", "128"]  # quick
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Run]:
+    """Runs the command in an empty folder; returns exit code, stdout and stderr (FFmpeg's own included)."""
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    on_terminate = signal.getsignal(signal.SIGTERM)
+
+    def run(arguments: Arguments) -> tuple[int, str, str]:
+        capfd.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return code, *capfd.readouterr()
+
+    yield run
+    signal.signal(signal.SIGTERM, on_terminate)
+
+
+def refused(run: Run, arguments: Arguments, *words: str) -> None:
+    """The command stops with exit code 2 and one line that has all the words, and leaves no new file behind."""
+    before = set(Path().rglob("*"))
+    code, out, err = run(arguments)
+    assert code == 2 and out == ""
+    assert err.startswith("miravox: ") and err.count("\n") == 1 and err.endswith("\n"), err
+    for word in ("found", "wanted", *words):
+        assert word in err
+    assert set(Path().rglob("*")) == before, "no half-written file"
+
+
+def write_wav(path: Path, samples: NDArray[np.floating], rate: int = 16_000, channels: int = 1) -> Path:
+    """Writes the same 16 bit samples in every channel."""
+    values = np.repeat(np.round(32767 * samples).astype("<i2")[:, None], channels, 1)
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(values.tobytes())
+    return path
+
+
+def tone(samples: int) -> NDArray[np.float32]:
+    return np.asarray(0.3 * np.sin(0.05 * np.arange(samples)), np.float32)
+
+
+def frames_of(path: Path) -> list[NDArray[np.uint8]]:
+    with av.open(str(path)) as container:
+        assert [s.type for s in container.streams] == ["video", "audio"]
+        assert container.streams.video[0].average_rate == 25
+        return [np.asarray(frame.to_ndarray(format="rgb24"), np.uint8) for frame in container.decode(video=0)]
+
+
+# Options
+
+
+def test_dry_run_prints_the_resolved_configuration(run: Run) -> None:
+    code, out, err = run(["--source", "talk.wav", "--dry-run"])
+    assert code == 0 and err == ""
+    assert json.loads(out) == {
+        "source": "talk.wav",
+        "record": "out/talk.mp4",
+        "avatar": str(ROOT / "avatars" / "ada"),
+        "target": "baked",
+        "size_pixels": None,
+        "offline": True,
+        "dry_run": True,
+    }
+    assert not list(Path().iterdir())
+
+
+def test_dry_run_keeps_what_was_said(run: Run) -> None:
+    options: Arguments = [
+        "--source",
+        "a.mp3",
+        "--record",
+        "b.mp4",
+        "--avatar",
+        "me",
+        "--target",
+        "onnx",
+        "--size",
+        "256",
+    ]
+    _, out, _ = run([*options, "--offline", "--dry-run"])
+    found = json.loads(out)
+    wanted = {"source": "a.mp3", "record": "b.mp4", "avatar": "me", "target": "onnx", "size_pixels": 256}
+    assert {key: found[key] for key in wanted} == wanted
+
+
+def test_without_options_the_avatar_says_its_sample(run: Run) -> None:
+    _, out, _ = run(["--dry-run"])
+    assert json.loads(out)["source"] == str(ROOT / "avatars" / "ada" / "sample.flac")
+    assert json.loads(out)["record"] == "out/ada.mp4"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (["--size", "100"], "multiple of 16"),
+        (["--size", "112"], "from 128"),
+        (["--size", "1040"], "to 1024"),
+        (["--size", "large"], "--size"),
+        (["--target", "tensorrt"], "tensorrt"),
+        (["--record", "out.avi"], ".mp4"),
+        (["--source", "a.mp4", "--record", "./a.mp4"], "the source itself"),
+        (["--sauce", "a.wav"], "--sauce"),
+        (["a.wav"], "a.wav"),
+    ],
+)
+def test_wrong_options(run: Run, arguments: Arguments, word: str) -> None:
+    refused(run, arguments, word)
+
+
+# What it renders
+
+
+@pytest.mark.parametrize(
+    ("samples", "rate", "channels", "frames"),
+    [(8_000, 8_000, 1, 25), (9_600, 96_000, 1, 3), (1_601, 16_000, 7, 3), (1, 16_000, 1, 1), (640, 16_000, 2, 1)],
+)
+def test_odd_sources_render(run: Run, ada: Path, samples: int, rate: int, channels: int, frames: int) -> None:
+    source = write_wav(Path("talk.wav"), tone(samples), rate, channels)
+    code, out, err = run(["--source", source, "--record", "talk.mp4", "--offline", *SMALL])
+    assert (code, err) == (0, "")
+    assert out.startswith(f"{frames} frame") and "frames per second" in out and out.endswith("talk.mp4\n")
+    images = frames_of(Path("talk.mp4"))
+    assert len(images) == frames and images[0].shape == (128, 128, 3)
+    assert sorted(path.name for path in Path().iterdir()) == ["talk.mp4", "talk.wav"]
+
+
+def test_silence_renders(run: Run, ada: Path) -> None:
+    code, _, err = run(["--source", write_wav(Path("a.wav"), np.zeros(3200)), *SMALL])
+    assert (code, err) == (0, "")
+    assert len(frames_of(Path("out/a.mp4"))) == 5
+
+
+def test_nan_and_infinity_are_counted_in_the_closing_line(run: Run, ada: Path) -> None:
+    write_wav(Path("a.wav"), tone(1600))
+    with av.open("a.wav") as container:
+        samples = np.concatenate([frame.to_ndarray()[0] for frame in container.decode(audio=0)]).astype("<f4") / 32768
+    samples[[5, 6, 700]] = [np.nan, np.inf, -np.inf]
+    data = samples.astype("<f4").tobytes()
+    header = bytearray(Path("a.wav").read_bytes()[:44])
+    header[20:22], header[28:32] = (3).to_bytes(2, "little"), (64_000).to_bytes(4, "little")
+    header[32:36] = (4).to_bytes(2, "little") + (32).to_bytes(2, "little")
+    header[4:8], header[40:44] = (36 + len(data)).to_bytes(4, "little"), len(data).to_bytes(4, "little")
+    Path("a.wav").write_bytes(bytes(header) + data)
+    code, out, _ = run(["--source", "a.wav", *SMALL])
+    assert code == 0 and " 3 samples silenced" in out
+
+
+def test_targets_agree(run: Run, ada: Path) -> None:
+    """The baked face looks like the networks that it replaces."""
+    source = write_wav(Path("a.wav"), tone(1280))
+    for target in ("baked", "onnx"):
+        assert run(["--source", source, "--record", f"{target}.mp4", "--target", target, *SMALL])[0] == 0
+    baked, networks = frames_of(Path("baked.mp4"))[-1], frames_of(Path("onnx.mp4"))[-1]
+    assert np.abs(baked.astype(int) - networks).mean() < 3
+
+
+def test_the_sample_becomes_a_video(ada: Path, tmp_path: Path) -> None:
+    """As `make stream` does it, in a process of its own."""
+    done = subprocess.run([sys.executable, ROOT / "run_stream.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "out/ada.mp4" in done.stdout
+    images = frames_of(tmp_path / "out" / "ada.mp4")
+    assert len(images) > 25 and images[0].shape == (512, 512, 3)
+
+
+# Sources that it cannot render
+
+
+def missing(path: Path) -> None:
+    pass
+
+
+def empty(path: Path) -> None:
+    path.touch()
+
+
+def cut_off(path: Path) -> None:
+    write_wav(path, tone(16_000))
+    path.write_bytes(path.read_bytes()[:9_000])
+
+
+def text(path: Path) -> None:
+    path.write_text("Once upon a time there was no sound.\n" * 100)
+
+
+def video_only(path: Path) -> None:
+    with av.open(str(path), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width = stream.height = 64
+        stream.pix_fmt = "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((64, 64, 3), np.uint8))))
+        container.mux(stream.encode(None))
+
+
+@pytest.mark.parametrize(
+    ("make", "word"),
+    [
+        (missing, "no such file"),
+        (empty, "an empty file"),
+        (cut_off, "cut off"),
+        (text, "no recording"),
+        (video_only, "video streams only"),
+    ],
+)
+def test_bad_sources(run: Run, ada: Path, make: Callable[[Path], None], word: str) -> None:
+    make(Path("talk.wav"))
+    refused(run, ["--source", "talk.wav", "--record", "talk.mp4"], "talk.wav", word)
+
+
+# Avatar folders that it cannot load
+
+
+def wrong_hash(folder: Path) -> str:
+    data = bytearray((folder / "source.mp4").read_bytes())
+    data[-1] ^= 1
+    (folder / "source.mp4").write_bytes(data)
+    return "source.mp4"
+
+
+def unknown_key(folder: Path) -> str:
+    change_info(folder, hat="red")
+    return "'hat'"
+
+
+def newer_version(folder: Path) -> str:
+    change_info(folder, format_version=99)
+    return "format version 99"
+
+
+def missing_file(folder: Path) -> str:
+    (folder / "geometry.safetensors").unlink()
+    return "geometry.safetensors"
+
+
+def missing_info(folder: Path) -> str:
+    (folder / "avatar.json").unlink()
+    return "avatar.json"
+
+
+def no_json(folder: Path) -> str:
+    (folder / "avatar.json").write_text("{")
+    return "avatar.json"
+
+
+def wrong_shape(folder: Path) -> str:
+    path = folder / "geometry.safetensors"
+    tensors = load_file(path)
+    tensors["rest_latent"] = tensors["rest_latent"][:-1].copy()
+    save_file(tensors, path)
+    files = json.loads((folder / "avatar.json").read_text())["files"]
+    files[path.name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    change_info(folder, files=files)
+    return "rest_latent"
+
+
+def change_info(folder: Path, **values: object) -> None:
+    path = folder / "avatar.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize(
+    "damage", [wrong_hash, unknown_key, newer_version, missing_file, missing_info, no_json, wrong_shape]
+)
+def test_bad_avatars(run: Run, ada: Path, damage: Callable[[Path], str]) -> None:
+    shutil.copytree(ada, "me")
+    word = damage(Path("me"))
+    refused(run, ["--source", write_wav(Path("a.wav"), tone(1600)), "--avatar", "me"], "me/", word)
+
+
+def test_a_missing_avatar(run: Run) -> None:
+    refused(run, ["--avatar", "nobody"], "nobody")
+
+
+# Outputs that it cannot write
+
+
+@pytest.mark.parametrize("record", ["none/a.mp4", "talk.wav/a.mp4", "folder.mp4", "/dev/full/a.mp4"])
+def test_unwritable_outputs(run: Run, ada: Path, record: str) -> None:
+    Path("folder.mp4").mkdir()
+    refused(run, ["--source", write_wav(Path("talk.wav"), tone(1600)), "--record", record, *SMALL], record)
+
+
+def test_a_full_disk(run: Run, ada: Path) -> None:
+    """The kernel refuses to let any file grow beyond 20 kB, a part of the recording."""
+    write_wav(Path("talk.wav"), tone(16_000))
+    Path("talk.mp4").write_bytes(b"an earlier recording")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        refused(run, ["--source", "talk.wav", "--record", "talk.mp4"], "talk.mp4", "takes no more", "Free some space")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert Path("talk.mp4").read_bytes() == b"an earlier recording"
+
+
+# The machine
+
+
+def test_no_opengl(run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def create_context(*_: object, **__: object) -> None:
+        raise Exception("libEGL.so not found in /usr/lib")  # moderngl's own kind of exception
+
+    monkeypatch.setattr(moderngl, "create_context", create_context)
+    source = write_wav(Path("a.wav"), tone(1600))
+    refused(run, ["--source", source, "--record", "a.mp4"], "OpenGL", "libEGL.so not found", "apt-get install")
+
+
+@pytest.mark.parametrize("fault", [signal.SIGTERM, signal.SIGINT])
+def test_an_interruption_leaves_nothing_behind(
+    run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals
+) -> None:
+    render = Pipeline.render
+
+    def interrupted(self: Pipeline, frame_index: int) -> NDArray[np.uint8]:
+        if frame_index == 3:
+            os.kill(os.getpid(), fault)
+        return render(self, frame_index)
+
+    monkeypatch.setattr(Pipeline, "render", interrupted)
+    code, out, err = run(["--source", write_wav(Path("a.wav"), tone(16_000)), "--record", "a.mp4", *SMALL])
+    assert (code, out, err) == (130, "", "miravox: interrupted; nothing was written\n")
+    assert [path.name for path in Path().iterdir()] == ["a.wav"]

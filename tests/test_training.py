@@ -1,0 +1,192 @@
+"""Training: what is held out stays out, windows stay within their take, runs resume to the same result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from networks.contract import EMBEDDINGS, SAMPLES_PER_FRAME
+from realtime.errors import MiravoxError
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+
+def test_split_is_the_designs(data_folder: Path) -> None:
+    from training.phones import load_utterances
+    from training.splits import HELD_OUT_GRID
+
+    utterances = load_utterances(data_folder)
+    files = sorted(p.stem for p in (data_folder / "speech" / "librispeech").glob("*.flac"))
+    held = {
+        c: {u.id for u in utterances if u.corpus == c and u.held_out} for c in ("librispeech", "ljspeech", "grid_s1")
+    }
+    assert held["librispeech"] <= set(files[::10]) and len(held["librispeech"]) >= 24
+    assert held["ljspeech"] == {f"LJ001-{n:04}" for n in (29, 30, 31, 32)}
+    assert held["grid_s1"] == set(HELD_OUT_GRID) and len(HELD_OUT_GRID) == 10
+    speakers = [i.split("-")[0] for i in files]
+    assert len(set(speakers)) == len(speakers), "one utterance a speaker: held-out ids are held-out speakers"
+
+
+def test_no_training_run_reads_held_out_speech(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The encoder's run is stopped after one step; what it opened for training holds nothing held out."""
+    import training.speech as speech
+    from training.phones import load_utterances
+
+    utterances = load_utterances(data_folder)
+    few = [u for u in utterances if u.corpus == "librispeech"][:21] + [u for u in utterances if u.corpus == "ljspeech"][
+        -6:
+    ]
+    opened: list[list[str]] = []
+    real = speech.load_corpus
+
+    def watched(chosen: list[Any], data: Path) -> Any:
+        opened.append([u.id for u in chosen])
+        return real(chosen, data)
+
+    monkeypatch.setattr(speech, "load_corpus", watched)
+    monkeypatch.setattr(speech, "load_utterances", lambda data: few)
+    speech.train(speech.SpeechConfig(steps=1, batch=2), tmp_path, data_folder)
+    held_out = {u.id for u in few if u.held_out}
+    assert held_out and not held_out & set(opened[0])
+    assert len(opened[0]) == len(few) - len(held_out)
+
+
+def test_studio_and_training_agree_on_the_split(data_folder: Path) -> None:
+    from studio.dataset import FilmConfig, choose_scripts
+    from training.phones import load_utterances
+
+    held_out = {u.id for u in load_utterances(data_folder) if u.held_out}
+    scripts = choose_scripts(FilmConfig())
+    assert {s.id for s in scripts if s.split == "held_out"} == {s.id for s in scripts if s.id in held_out}
+    assert sum(s.split == "held_out" for s in scripts) >= 6
+
+
+def test_windows_never_cross_takes(torch: Any, tmp_path: Path) -> None:
+    """What is spoken in one take leaves no trace in the windows of the next; frame 0 looks back into silence."""
+    from networks.audio_encoder import AudioEncoder
+    from training.dataset import Take, embed_dataset
+
+    rng = np.random.default_rng(0)
+    frames = 12
+
+    def dataset(first_speech: np.ndarray) -> Any:
+        from studio.dataset import write_wav
+
+        takes = []
+        for number, samples in enumerate((first_speech, rng_second)):
+            path = tmp_path / f"{number}-{abs(hash(samples.tobytes()))}.wav"
+            write_wav(path, samples)
+            takes.append(Take(str(number), number * frames, (number + 1) * frames, path, False, "", ()))
+        return type("Takes", (), {"takes": tuple(takes)})()
+
+    rng_second = (0.1 * rng.standard_normal(frames * SAMPLES_PER_FRAME)).astype(np.float32)
+    torch.manual_seed(0)
+    encoder = AudioEncoder()
+    loud = embed_dataset(
+        encoder, dataset((0.3 * rng.standard_normal(frames * SAMPLES_PER_FRAME)).astype(np.float32)), 1800
+    )
+    quiet = embed_dataset(encoder, dataset(np.zeros(frames * SAMPLES_PER_FRAME, np.float32)), 1800)
+    assert loud.shape == (2 * frames, EMBEDDINGS, 512)
+    assert not np.allclose(loud[:frames], quiet[:frames])
+    assert np.array_equal(loud[frames:], quiet[frames:])
+    silent = quiet[0, 0]  # an embedding of nothing at all
+    assert np.allclose(loud[frames, 0], silent, atol=1e-5), "frame -8 of a take hears silence"
+    assert np.array_equal(loud[5, 1:], loud[6, :-1]), "windows slide by one embedding"
+
+
+def test_a_run_resumes_to_the_same_result(
+    torch: Any, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three steps at once, and two then one: the same weights, bit for bit."""
+    from safetensors.numpy import load_file
+
+    import training.speech as speech
+    from training.phones import load_utterances
+
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech"][:4]
+    monkeypatch.setattr(speech, "load_utterances", lambda data: few)
+    monkeypatch.setattr(speech, "evaluate", lambda *a, **k: {})
+    config = speech.SpeechConfig(steps=3, batch=2)
+    torch.use_deterministic_algorithms(True)
+    whole = load_file(speech.train(config, tmp_path / "whole", data_folder))
+
+    class Stopped(Exception):
+        pass
+
+    real = speech.Checkpoint.save_if_due
+
+    def stop_after_two(self: Any, step: int) -> None:
+        real(self, step)
+        if step == 2:
+            self.save(step)
+            raise Stopped
+
+    monkeypatch.setattr(speech.Checkpoint, "save_if_due", stop_after_two)
+    with pytest.raises(Stopped):
+        speech.train(config, tmp_path / "parts", data_folder)
+    monkeypatch.setattr(speech.Checkpoint, "save_if_due", real)
+    resumed = load_file(speech.train(config, tmp_path / "parts", data_folder, resume=True))
+    torch.use_deterministic_algorithms(False)
+    assert resumed.keys() == whole.keys() and all(np.array_equal(resumed[k], whole[k]) for k in whole)
+
+
+def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path) -> None:
+    from training.run import CHECKPOINT, open_run
+    from training.speech import SpeechConfig
+
+    open_run(tmp_path, SpeechConfig(), resume=False)
+    assert json.loads((tmp_path / "config.json").read_text())["batch"] == SpeechConfig().batch
+    (tmp_path / CHECKPOINT).write_bytes(b"")
+    with pytest.raises(MiravoxError, match="--resume"):
+        open_run(tmp_path, SpeechConfig(), resume=False)
+    with pytest.raises(MiravoxError, match="another configuration"):
+        open_run(tmp_path, SpeechConfig(steps=7), resume=True)
+    open_run(tmp_path, SpeechConfig(), resume=True)
+
+
+def test_augmentation_is_labelled_rightly(data_folder: Path) -> None:
+    """The label of a window is the phone at its moment, and noise alone is silence without presence."""
+    import training.speech as speech
+    from training.phones import PHONES, load_utterances
+
+    utterance = next(u for u in load_utterances(data_folder) if u.corpus == "ljspeech")
+    corpus = speech.load_corpus([utterance], data_folder)
+    phone, start, duration = max(utterance.phones, key=lambda p: p[2] if p[0] != "SIL" else 0)
+    assert PHONES[corpus.phones[0][start + duration // 2]] == phone.rstrip("012")
+    only_noise = speech.SpeechConfig(batch=16, noise_only_share=1.0)
+    _, phones, presence = speech.training_batch(only_noise, corpus, 0)
+    assert not phones.any() and not presence.any()
+    clean = speech.SpeechConfig(batch=64, noise_only_share=0, noisy_share=0, band_limited_share=0, gain_db=(0, 0))
+    mel, phones, presence = speech.training_batch(clean, corpus, 0)
+    assert mel.shape == (64, 1, 80, 16) and presence[phones > 0].all()
+    again, *_ = speech.training_batch(clean, corpus, 0)
+    assert np.array_equal(mel, again)
+
+
+def test_the_window_ends_at_the_lookahead() -> None:
+    from training.speech import cut
+
+    speech = np.arange(10_000, dtype=np.float32)
+    window = cut(speech, 5000, 1800)
+    assert window[-1] == 6799 and window[0] == 3000
+    assert cut(speech, 0, 1800)[-1] == 1799 and not cut(speech, 0, 1800)[:2000].any()
+    assert not cut(speech, 9999, 1800)[-1]
+
+
+def test_resize_matrices_and_positional_weights() -> None:
+    from realtime.compositor import resize, resize_matrix
+
+    image = np.random.default_rng(0).random((3, 12, 20)).astype(np.float32)
+    same = resize(image, resize_matrix(12, 12), resize_matrix(20, 20))
+    assert np.allclose(same, image, atol=1e-6)
+    ramp = np.repeat(np.linspace(0, 1, 20, dtype=np.float32)[None, None], 12, 1)
+    grown = resize(ramp, resize_matrix(12, 24), resize_matrix(20, 40))
+    assert np.all(np.diff(grown[0, 0]) >= -1e-6) and grown.mean() == pytest.approx(ramp.mean(), abs=1e-5)
+    shrunk = resize(image, resize_matrix(12, 6), resize_matrix(20, 10))
+    assert shrunk.mean() == pytest.approx(image.mean(), abs=0.02) and shrunk.std() < image.std()

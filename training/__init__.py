@@ -1,0 +1,1 @@
+"""Trains the networks: speech (audio encoder), face (projection, deformation, colour), composition."""

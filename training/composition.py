@@ -1,0 +1,241 @@
+"""Trains the composition network: eroded source frame and rendered face -> frame (thesis 3.6), on inpaint boxes.
+
+    python -m training.composition --dataset DIR --face build/avatar/face/face.safetensors --baked build/avatar/baked \
+        --encoder build/encoder/encoder.safetensors --out build/avatar/composition [--resume]
+
+The faces are drawn by the live code from the baked textures, driven by the speech of the take. Half of the pairs lay
+the face of time t into the source frame of another time s with the nearest pose, since live the source is a resting
+face.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+from tqdm import tqdm
+
+from networks.composition import COMPOSITIONS, Composition
+from realtime.baked_face import BakedFace
+from realtime.compositor import layers_of, resize, resize_matrix, unit
+from realtime.rasteriser import create_context
+from training.dataset import Dataset, embed_dataset, load_dataset
+from training.face import load_encoder, load_face, lookahead_of
+from training.inpaint import Inpaint
+from training.run import Checkpoint, log_line, open_run, plot_log
+from training.vgg import load_vgg, vgg_distance
+
+ByteArray = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class CompositionTraining:
+    """Everything that decides the result of a run."""
+
+    network: str = "strided16"
+    side: int = 128  # the inpaint box is resampled to a square of this many pixels
+    steps: int = 1800
+    batch: int = 8
+    targets: int = 1100  # frames of the training takes
+    held_out_targets: int = 48
+    other_source_share: float = 0.5
+    largest_shift: float = 2.0  # pixels: how far apart the poses of s and t may put the lips and the chin
+    learning_rate: float = 1e-3
+    lambda_l1: float = 1.0
+    lambda_vgg: float = 0.02
+    vgg_every: int = 4
+    outside_weight: float = 0.1  # of pixels outside the mask, which are blended away
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Inputs and truth at the network's size: layers [N, 6, s, s], target [N, 3, s, s], mask [N, s, s], uint8."""
+
+    layers: ByteArray
+    target: ByteArray
+    mask: ByteArray
+
+
+def nearest_sources(dataset: Dataset, targets: list[int], sources: list[int], largest_shift: float) -> dict[int, int]:
+    """For each target frame the source frame whose pose puts the face at nearly the same pixels; targets without one
+    are left out.
+    """
+    points = dataset.neutral[:: max(1, len(dataset.neutral) // 60)]
+    seen = {f: dataset.camera.project(points, dataset.pose[f]).ravel() for f in {*targets, *sources}}
+    table = np.stack([seen[f] for f in sources])
+    nearest = {}
+    for target in targets:
+        shift = np.abs(table - seen[target]).max(1)
+        shift[np.abs(np.array(sources) - target) < 25] = np.inf  # another moment, not the same frame again
+        best = int(shift.argmin())
+        if shift[best] <= largest_shift:
+            nearest[target] = sources[best]
+    return nearest
+
+
+def make_pairs(
+    dataset: Dataset, inpaint: Inpaint, latents: NDArray[np.float32], baked: Path, targets: list[int],
+    source_of: dict[int, int], side: int, what: str,
+) -> Pairs:  # fmt: skip
+    """Draws every pair once. The pair of target t uses the source frame source_of.get(t, t)."""
+    width, height = inpaint.box_size
+    face = BakedFace(create_context(), baked, dataset.camera, (width, height))
+    rows, columns = resize_matrix(height, side), resize_matrix(width, side)
+    pairs = Pairs(*(np.zeros((len(targets), *s), np.uint8) for s in ((6, side, side), (3, side, side), (side, side))))
+    wanted = {*targets, *(source_of.get(t, t) for t in targets)}
+    crops: dict[int, ByteArray] = {}
+    boxes = {t: inpaint.box(t) for t in targets}
+    users: dict[int, list[int]] = {}
+    for t in targets:
+        users.setdefault(source_of.get(t, t), []).append(t)
+    for frame, image in tqdm(dataset.frames(wanted), total=len(wanted), desc=f"{what}: reading frames", unit="frame"):
+        for t in users.get(frame, []):  # the source, seen through the target's box
+            left, top, right, bottom = boxes[t]
+            crops[t] = image[top:bottom, left:right].copy()
+        if frame in boxes:
+            left, top, right, bottom = boxes[frame]
+            target = resize(unit(image[top:bottom, left:right]), rows, columns)
+            pairs.target[targets.index(frame)] = np.round(target * 255)
+    for row, t in enumerate(tqdm(targets, desc=f"{what}: drawing faces", unit="face")):
+        mask = inpaint.mask(t)
+        drawn = face.draw(latents[t][None], dataset.pose[t], boxes[t])
+        layers = resize(layers_of(unit(crops[t]), drawn, mask), rows, columns)
+        pairs.layers[row] = np.clip(np.round(layers * 255), 0, 255)
+        pairs.mask[row] = np.round(resize(mask[None], rows, columns)[0] * 255)
+    return pairs
+
+
+def as_tensors(pairs: Pairs, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+    layers, target, mask = (torch.from_numpy(a[rows]).float() / 255 for a in (pairs.layers, pairs.target, pairs.mask))
+    return layers, target, mask[:, None]
+
+
+@torch.no_grad()
+def evaluate(network: Composition, pairs: Pairs) -> dict[str, float]:
+    """PSNR inside the mask over held-out frames, with the network and without it (the face laid over the eroded
+    source).
+    """
+    network.eval()
+    errors, plain = [], []
+    for row in range(len(pairs.layers)):
+        layers, target, mask = as_tensors(pairs, np.array([row]))
+        inside = mask / mask.sum() / 3
+        errors.append(float(((network(layers) - target) ** 2 * inside).sum()))
+        plain.append(float(((layers[:, 3:] - target) ** 2 * inside).sum()))
+    network.train()
+    return {
+        "psnr_inpaint": float(-10 * np.log10(np.mean(errors))),
+        "psnr_inpaint_without": float(-10 * np.log10(np.mean(plain))),
+    }
+
+
+def contact_sheet(network: Composition, pairs: Pairs, path: Path) -> None:
+    """Eroded source, face over it, result, truth: a row each, some held-out frames."""
+    rows = np.linspace(0, len(pairs.layers) - 1, 8).astype(int)
+    layers, target, _ = as_tensors(pairs, rows)
+    with torch.no_grad():
+        result = network.eval()(layers)
+    strips = [torch.cat(list(x), 2) for x in (layers[:, :3], layers[:, 3:], result, target)]
+    sheet = torch.cat(strips, 1).permute(1, 2, 0).numpy()
+    Image.fromarray(np.round(sheet * 255).astype(np.uint8)).save(path)
+
+
+def train(
+    config: CompositionTraining,
+    dataset_folder: Path,
+    encoder_path: Path,
+    face_path: Path,
+    baked: Path,
+    folder: Path,
+    resume: bool,
+) -> Path:
+    """Runs or resumes the training; returns the path of composition.safetensors."""
+    open_run(folder, config, resume)
+    rng = np.random.default_rng(config.seed)
+    dataset = load_dataset(dataset_folder)
+    encoder, encoder_config = load_encoder(encoder_path)
+    networks, _, _ = load_face(face_path)
+    with torch.no_grad():
+        windows = embed_dataset(encoder, dataset, lookahead_of(encoder_config))
+        latents = networks.projection(torch.from_numpy(windows)).numpy()
+    inpaint = Inpaint(dataset)
+    trained = [f for t in dataset.takes if not t.held_out for f in range(t.first, t.end)]
+    held_out = [f for t in dataset.takes if t.held_out for f in range(t.first, t.end)]
+    targets = sorted(int(f) for f in rng.choice(trained, min(config.targets, len(trained)), replace=False))
+    silent = list(range(dataset.takes[0].first, dataset.takes[0].end))
+    candidates = sorted({*silent, *(int(f) for f in rng.choice(trained, min(2000, len(trained)), replace=False))})
+    source_of = {
+        t: s
+        for t, s in nearest_sources(dataset, targets, candidates, config.largest_shift).items()
+        if rng.random() < config.other_source_share
+    }
+    print(f"{len(source_of)} of {len(targets)} pairs take their source frame from another moment")
+    pairs = make_pairs(dataset, inpaint, latents, baked, targets, source_of, config.side, "training")
+    checked = held_out[:: max(1, len(held_out) // config.held_out_targets)]
+    test = make_pairs(dataset, inpaint, latents, baked, checked, {}, config.side, "held out")
+    vgg = load_vgg(folder.parent / "vgg") if config.lambda_vgg else None
+
+    torch.manual_seed(config.seed)
+    network = Composition(COMPOSITIONS[config.network])
+    optimizer = torch.optim.Adam(network.parameters(), config.learning_rate)
+    checkpoint = Checkpoint(folder, {"network": network}, optimizer)
+    first = checkpoint.load()
+    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="composition", unit="step"):
+        rng = np.random.default_rng([config.seed, step])
+        for group in optimizer.param_groups:
+            group["lr"] = config.learning_rate * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / config.steps)))
+        layers, target, mask = as_tensors(pairs, rng.integers(len(targets), size=config.batch))
+        if rng.random() < 0.5:
+            layers, target, mask = layers.flip(3), target.flip(3), mask.flip(3)
+        rgb = network(layers)
+        weight = mask + config.outside_weight * (1 - mask)
+        l1 = ((rgb - target).abs() * weight).mean()
+        loss = config.lambda_l1 * l1
+        if vgg is not None and step % config.vgg_every == 0:
+            painted = rgb * mask + target * (1 - mask)
+            loss = loss + config.lambda_vgg * config.vgg_every * vgg_distance(vgg, painted[:2], target[:2])
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        if step % 25 == 0:
+            log_line(folder, step=step, l1=l1.item())
+        if step % 300 == 299 or step == config.steps - 1:
+            log_line(folder, step=step, **evaluate(network, test))
+            plot_log(folder)
+        checkpoint.save_if_due(step + 1)
+    checkpoint.save(config.steps)
+    contact_sheet(network, test, folder / "held_out.png")
+    path = folder / "composition.safetensors"
+    state = {k: v.half().contiguous() for k, v in network.state_dict().items()}
+    save_file(state, path, {"config": json.dumps(asdict(config)), "figures": json.dumps(evaluate(network, test))})
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.composition", description="Trains the composition network."
+    )
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
+    parser.add_argument("--face", type=Path, default=Path("build/avatar/face/face.safetensors"))
+    parser.add_argument("--baked", type=Path, default=Path("build/avatar/baked"))
+    parser.add_argument("--out", type=Path, default=Path("build/avatar/composition"))
+    parser.add_argument("--network", choices=tuple(COMPOSITIONS), default=CompositionTraining.network)
+    parser.add_argument("--steps", type=int, default=CompositionTraining.steps)
+    parser.add_argument("--resume", action="store_true")
+    o = parser.parse_args()
+    config = CompositionTraining(network=o.network, steps=o.steps)
+    print(train(config, o.dataset, o.encoder, o.face, o.baked, o.out, o.resume))
+
+
+if __name__ == "__main__":
+    main()

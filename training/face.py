@@ -1,0 +1,398 @@
+"""Trains projection, deformation and colour together on one actor (thesis 3.4, 3.5, 3.7 and 4.1.4).
+
+    python -m training.face --dataset DIR --encoder build/encoder/encoder.safetensors --out build/avatar/face [--resume]
+
+Random pixels of random frames instead of whole images, so that two cores suffice; every few steps a patch of the mouth
+for the perceptual loss. The audio encoder stays fixed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from networks.audio_encoder import AudioEncoder
+from networks.color import Color, ColorConfig
+from networks.contract import DEFAULT_LOOKAHEAD, EMBEDDINGS, LATENT, MASKS, REGIONS
+from networks.deformation import Deformation
+from networks.losses import masked_l1, total_loss
+from networks.projection import Projection
+from realtime.errors import MiravoxError
+from training.dataset import Dataset, FaceMaps, Pixels, embed_dataset, load_dataset, sample_pixels
+from training.run import Checkpoint, log_line, open_run, plot_log
+from training.vgg import Vgg, load_vgg, vgg_distance
+
+FloatArray = NDArray[np.float32]
+
+CHECKED_FRAMES, CHECKED_PIXELS = 24, 2048  # of held-out takes, for the figures in the log
+INNER_UPPER, INNER_LOWER = 62, 66  # landmarks whose distance is the lip aperture
+
+
+@dataclass(frozen=True)
+class FaceConfig:
+    """Everything that decides the result of a run.
+
+    Lambdas are those of equation 3.4; the thesis gives no figures for them.
+    """
+
+    color_input: str = "canonical"  # the 3D point that the colour network sees: canonical, or deformed as in Figure 3.1
+    frequencies: int = 10  # L of the positional encoding
+    steps: int = 4000
+    frames_per_step: int = 16
+    pixels_per_frame: int = 160
+    vertices_per_frame: int = 64
+    learning_rate: float = 6e-4
+    lambda_color: float = 1.0
+    lambda_deformation: float = 1.0
+    lambda_vgg: float = 4.0
+    lambda_latent: float = 0.01
+    vgg_every: int = 10  # steps
+    patch: int = 56  # pixels
+    latent_noise: float = 0.2  # thesis 3.4
+    ema_decay: float = 0.998
+    frame_step: int = 2  # every which frame of the training takes is used: neighbours hardly differ
+    pixels_kept_per_frame: int = 6144  # drawn once for each frame, held in memory
+    seed: int = 0
+
+
+class FaceNetworks(nn.Module):
+    """The three networks that are trained together."""
+
+    def __init__(self, config: FaceConfig) -> None:
+        super().__init__()
+        self.color_input = config.color_input
+        self.projection, self.deformation = Projection(), Deformation()
+        self.color = Color(ColorConfig(frequencies=config.frequencies))
+
+    def shade(self, canonical: Tensor, neutral: Tensor, latent: Tensor, box_23: Tensor) -> Tensor:
+        """RGB [..., N, 3] at points given by their canonical (scaled) and neutral (cm) positions."""
+        if self.color_input == "deformed":
+            deformed = neutral + self.deformation(canonical, latent)
+            points = (deformed - box_23[0]) / (box_23[1] - box_23[0]) * 2 - 1
+        else:
+            assert self.color_input == "canonical"
+            points = canonical
+        rgb: Tensor = self.color(points, latent)
+        return rgb
+
+
+def load_encoder(path: Path) -> tuple[AudioEncoder, dict[str, object]]:
+    """The audio encoder of a run (encoder.safetensors) or of an avatar (its folder), and the configuration it was
+    trained with.
+
+    Raises MiravoxError if it is not there, or is something else.
+    """
+    file = path / "networks.safetensors" if path.is_dir() else path
+    if not file.is_file():
+        raise MiravoxError(
+            str(file),
+            found="no such file",
+            wanted="the weights of an audio encoder",
+            remedy="Run `make encoder` first.",
+        )
+    tensors = load_file(file)
+    if path.is_dir():
+        config = dict(json.loads((path / "avatar.json").read_text())["provenance"]["encoder"])
+        tensors = {k: v for k, v in tensors.items() if k.startswith("audio_encoder/")}
+    else:
+        with safe_open(file, "pt") as f:
+            config = dict(json.loads((f.metadata() or {}).get("config", "{}")))
+    encoder = AudioEncoder()
+    state = {k.removeprefix("audio_encoder/"): v.float() for k, v in tensors.items()}
+    missing, unexpected = encoder.load_state_dict(state, strict=False)
+    if unexpected or any(not k.endswith("num_batches_tracked") for k in missing):
+        raise MiravoxError(
+            str(file), found=f"other parameters ({[*unexpected, *missing][0]})", wanted="an audio encoder",
+            remedy="Name the encoder.safetensors that training.speech wrote, or an avatar folder.",
+        )  # fmt: skip
+    return encoder.eval(), config
+
+
+def lookahead_of(config: dict[str, object]) -> int:
+    """The lookahead in samples that an encoder was trained with."""
+    lookahead = config.get("lookahead_samples", DEFAULT_LOOKAHEAD)
+    assert isinstance(lookahead, int)
+    return lookahead
+
+
+def load_face(path: Path) -> tuple[FaceNetworks, FaceConfig, FloatArray]:
+    """The three networks of a run, their configuration and the rest latent [64].
+
+    Raises MiravoxError if the file is not there.
+    """
+    if not path.is_file():
+        raise MiravoxError(
+            str(path), found="no such file", wanted="face.safetensors", remedy="Run training.face first."
+        )
+    with safe_open(path, "pt") as f:
+        config = FaceConfig(**json.loads((f.metadata() or {})["config"]))
+    state = {k: v.float() for k, v in load_file(path).items()}
+    rest = state.pop("rest_latent").numpy()
+    networks = FaceNetworks(config)
+    networks.load_state_dict(state)
+    return networks.eval(), config, rest
+
+
+def landmark_points(dataset: Dataset, vertices: FloatArray, landmark: int) -> FloatArray:
+    """Position [3] of one of the 68 landmarks on displaced vertices [V, 3]."""
+    triangle = np.asarray(dataset.geometry["triangles"])[np.asarray(dataset.geometry["landmark_triangles"])[landmark]]
+    weights = np.asarray(dataset.geometry["landmark_barycentrics"])[landmark]
+    return np.asarray(weights @ vertices[triangle], np.float32)
+
+
+def aperture(dataset: Dataset, vertices: FloatArray) -> float:
+    """Lip aperture in mm: the distance of the inner-lip landmarks."""
+    gap = landmark_points(dataset, vertices, INNER_UPPER) - landmark_points(dataset, vertices, INNER_LOWER)
+    return float(10 * np.linalg.norm(gap))
+
+
+class Patches:
+    """Squares around the mouth, kept in memory for the perceptual loss, with the geometry of their pixels on demand."""
+
+    def __init__(self, dataset: Dataset, frames: list[int], size: int, count: int, seed: int) -> None:
+        self.maps, self.dataset, self.size = FaceMaps(dataset), dataset, size
+        rng = np.random.default_rng(seed)
+        self.wanted = {int(f) for f in rng.choice(frames, min(count, len(frames)), replace=False)}
+        self.crops: dict[int, tuple[int, int, NDArray[np.uint8]]] = {}
+
+    def watch(self, frame: int, image: NDArray[np.uint8]) -> None:
+        """Keeps the surroundings of the mouth if the frame is one of those drawn from."""
+        if frame not in self.wanted:
+            return
+        dataset, size = self.dataset, self.size
+        vertices = dataset.neutral + dataset.displacement(frame)
+        lips = np.stack([landmark_points(dataset, vertices, i) for i in (INNER_UPPER, INNER_LOWER)]).mean(
+            0, keepdims=True
+        )
+        centre = dataset.camera.project(lips, dataset.pose[frame])[0]
+        x, y = (int(np.clip(v - size, 0, dataset.camera.width - 2 * size)) for v in centre)
+        self.crops[frame] = (x, y, image[y : y + 2 * size, x : x + 2 * size].copy())
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, Tensor, Tensor, Tensor]:
+        """Frame, then canonical (scaled) and neutral points [s s, 3] and the true colours [s s, 3] of one wholly
+        covered patch.
+        """
+        while True:
+            frame = int(rng.choice(sorted(self.crops)))
+            x, y, crop = self.crops[frame]
+            dx, dy = (int(v) for v in rng.integers(self.size // 4, self.size * 3 // 4, 2))
+            rows, columns = slice(y + dy, y + dy + self.size), slice(x + dx, x + dx + self.size)
+            canonical = self.maps.draw(frame, self.dataset.canonical)[rows, columns]
+            if canonical[..., 3].min() > 0:
+                break
+        neutral = self.maps.draw(frame, self.dataset.neutral)[rows, columns]
+        target = crop[dy : dy + self.size, dx : dx + self.size].reshape(-1, 3)
+        return (
+            frame, torch.from_numpy(self.dataset.scale(canonical[..., :3]).reshape(-1, 3)),
+            torch.from_numpy(neutral[..., :3].reshape(-1, 3).copy()), torch.from_numpy(target).float() / 255,
+        )  # fmt: skip
+
+
+@torch.no_grad()
+def evaluate(networks: FaceNetworks, dataset: Dataset, windows: FloatArray, pixels: Pixels) -> dict[str, float]:
+    """PSNR over sampled pixels of held-out frames (all, and the mouth's), and the error of the lip aperture."""
+    box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
+    canonical_vertices = torch.from_numpy(dataset.scale(dataset.canonical))
+    squared, squared_mouth, apertures = [], [], []
+    for row, frame in enumerate(pixels.frames):
+        latent = networks.projection(torch.from_numpy(windows[frame][None]))
+        canonical, neutral = torch.from_numpy(pixels.canonical[row]), torch.from_numpy(pixels.neutral[row])
+        rgb = networks.shade(canonical, neutral, latent, box)
+        error = (rgb.numpy() - pixels.color[row] / 255.0) ** 2
+        mouth = pixels.masks[row, :, MASKS.index("mouth")] > 127
+        squared.append(error.mean())
+        squared_mouth.append(error[mouth].mean())
+        displaced = dataset.neutral + networks.deformation(canonical_vertices, latent).numpy()
+        apertures.append(
+            (aperture(dataset, displaced), aperture(dataset, dataset.neutral + dataset.displacement(frame)))
+        )
+    predicted, true = np.array(apertures).T
+    return {
+        "psnr_sampled": float(-10 * np.log10(np.mean(squared))),
+        "psnr_mouth": float(-10 * np.log10(np.mean(squared_mouth))),
+        "aperture_error_mm": float(np.abs(predicted - true).mean()),
+        "aperture_correlation": float(np.corrcoef(predicted, true)[0, 1]),
+    }
+
+
+@torch.no_grad()
+def contact_sheet(networks: FaceNetworks, dataset: Dataset, windows: FloatArray, frames: list[int], path: Path) -> None:
+    """Truth above, the networks' face below, for some held-out frames."""
+    maps = FaceMaps(dataset)
+    box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
+    canonical_vertices = torch.from_numpy(dataset.scale(dataset.canonical))
+    columns = []
+    for frame, image in dataset.frames(set(frames)):
+        latent = networks.projection(torch.from_numpy(windows[frame][None]))
+        displaced = dataset.neutral + networks.deformation(canonical_vertices, latent).numpy()
+        canonical = maps.draw(frame, dataset.canonical, displaced)
+        neutral = maps.draw(frame, dataset.neutral, displaced)
+        covered = canonical[..., 3] > 0
+        points = torch.from_numpy(dataset.scale(canonical[covered][:, :3]))
+        rgb = torch.cat([
+            networks.shade(c, n, latent, box)
+            for c, n in zip(points.split(8192), torch.from_numpy(neutral[covered][:, :3]).split(8192), strict=True)
+        ])  # fmt: skip
+        face = np.zeros_like(image)
+        face[covered] = np.round(rgb.numpy() * 255)
+        columns.append(np.concatenate([image, face]))
+    Image.fromarray(np.concatenate(columns, 1)).save(path)
+
+
+def train_steps(
+    config: FaceConfig, networks: FaceNetworks, optimizer: torch.optim.Optimizer, dataset: Dataset, windows: FloatArray,
+    pixels: Pixels, patches: Patches | None, vgg: Vgg | None, first: int,
+) -> Iterator[tuple[int, dict[str, float]]]:  # fmt: skip
+    """Runs the optimizer's steps; yields the step and its losses."""
+    box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
+    canonical_vertices = torch.from_numpy(dataset.scale(dataset.canonical))
+    vertex_masks = torch.from_numpy(dataset.regions[: len(MASKS)].T.copy())
+    used = np.unique(np.asarray(dataset.geometry["triangles"]))
+    vertex_density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
+    vertex_density /= vertex_density.sum()
+
+    for step in range(first, config.steps):
+        rng = np.random.default_rng([config.seed, step])
+        torch.manual_seed(config.seed * 1_000_003 + step)
+        progress = step / config.steps
+        rate = (
+            config.learning_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * progress)))
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+
+        # A random set of frames; b with noise, so that colour and deformation learn the neighbourhood of each latent.
+        rows = rng.integers(len(pixels.frames), size=config.frames_per_step)
+        frames = pixels.frames[rows]
+        clean = networks.projection(torch.from_numpy(windows[frames]))
+        latent = (clean + config.latent_noise * torch.randn_like(clean))[:, None]
+
+        # Colour of random pixels.
+        drawn = rng.integers(pixels.color.shape[1], size=(config.frames_per_step, config.pixels_per_frame))
+        at = (rows[:, None], drawn)
+        canonical, neutral, color, weight = (
+            torch.from_numpy(a[at]) for a in (pixels.canonical, pixels.neutral, pixels.color, pixels.weight)
+        )
+        rgb = networks.shade(canonical, neutral, latent, box)
+        color_l1 = (weight * (rgb - color.float() / 255).abs().sum(-1)).mean()
+
+        # Displacement of random vertices.
+        chosen = used[rng.choice(len(used), config.vertices_per_frame, p=vertex_density)]
+        truth = torch.from_numpy(
+            np.einsum("fc,cvx->fvx", dataset.expression[frames], dataset.basis[:, chosen]).astype(np.float32)
+        )
+        points = canonical_vertices[chosen].expand(len(rows), -1, -1)
+        displacement = networks.deformation(points, latent)
+        deformation_l1 = masked_l1(displacement, truth, vertex_masks[chosen].expand(len(rows), -1, -1))
+
+        # Perceptual loss on a patch of the mouth.
+        color_vgg: Tensor | float = 0.0
+        if vgg is not None and patches is not None and step % config.vgg_every == 0:
+            frame, patch_canonical, patch_neutral, target = patches.draw(rng)
+            patch_latent = networks.projection(torch.from_numpy(windows[frame][None]))
+            patch = networks.shade(patch_canonical, patch_neutral, patch_latent, box)
+            images = (x.T.reshape(1, 3, config.patch, config.patch) for x in (patch, target))
+            color_vgg = vgg_distance(vgg, *images) * config.vgg_every
+
+        loss = total_loss(
+            color_vgg, color_l1, deformation_l1, clean,
+            config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
+        )  # fmt: skip
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
+        if isinstance(color_vgg, Tensor):
+            losses["color_vgg"] = color_vgg.item() / config.vgg_every
+        yield step, losses
+
+
+def train(config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: Path, resume: bool = False) -> Path:
+    """Runs or resumes the training; returns the path of face.safetensors."""
+    open_run(folder, config, resume)
+    torch.manual_seed(config.seed)
+    dataset = load_dataset(dataset_folder)
+    encoder, encoder_config = load_encoder(encoder_path)
+    windows = embed_dataset(encoder, dataset, lookahead_of(encoder_config))
+    train_frames = [f for t in dataset.takes if not t.held_out for f in range(t.first, t.end, config.frame_step)]
+    held_out = [f for t in dataset.takes if t.held_out for f in range(t.first, t.end)]
+    vgg = load_vgg(folder.parent / "vgg") if config.lambda_vgg else None
+    if vgg is not None:
+        print(f"perceptual loss: {vgg.source}")
+    patches = Patches(dataset, train_frames, config.patch, 1500, config.seed) if vgg else None
+    watch = patches.watch if patches else None
+    pixels = sample_pixels(dataset, train_frames, config.pixels_kept_per_frame, config.seed, watch)
+    checked = sample_pixels(dataset, held_out[:: max(1, len(held_out) // CHECKED_FRAMES)], CHECKED_PIXELS, 1)
+
+    networks = FaceNetworks(config)
+    averaged = copy.deepcopy(networks).requires_grad_(False)  # exponential moving average: what is kept
+    optimizer = torch.optim.Adam(networks.parameters(), config.learning_rate)  # thesis 4.1.4: default betas
+    checkpoint = Checkpoint(folder, {"networks": networks, "averaged": averaged}, optimizer)
+    first = checkpoint.load()
+    bar = tqdm(initial=first, total=config.steps, desc="face", unit="step")
+    for step, losses in train_steps(config, networks, optimizer, dataset, windows, pixels, patches, vgg, first):
+        decay = min(config.ema_decay, (step + 1) / (step + 10))
+        for kept, now in zip(averaged.parameters(), networks.parameters(), strict=True):
+            kept.lerp_(now, 1 - decay)
+        bar.update()
+        if step % 50 == 0:
+            log_line(folder, step=step, **losses)
+        if step % 800 == 799 or step == config.steps - 1:
+            figures = evaluate(averaged, dataset, windows, checked)
+            log_line(folder, step=step, **figures)
+            bar.set_postfix({k: round(v, 2) for k, v in figures.items()})
+            plot_log(folder)
+        checkpoint.save_if_due(step + 1)
+    checkpoint.save(config.steps)
+    contact_sheet(averaged, dataset, windows, held_out[:: max(1, len(held_out) // 6)][:6], folder / "held_out.png")
+    return _save(config, folder, averaged, dataset, windows)
+
+
+@torch.no_grad()
+def _save(config: FaceConfig, folder: Path, networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -> Path:
+    """Writes face.safetensors, float16: the three networks and the rest latent (mean b of the silent first take)."""
+    rest_take = dataset.takes[0]
+    rest = networks.projection(torch.from_numpy(windows[rest_take.first + EMBEDDINGS : rest_take.end])).mean(0)
+    rest = (rest - rest.mean()) / rest.std(unbiased=False)
+    assert rest.shape == (LATENT,)
+    state = {k: v.half().contiguous() for k, v in networks.state_dict().items()} | {"rest_latent": rest.contiguous()}
+    path = folder / "face.safetensors"
+    save_file(state, path, {"config": json.dumps(asdict(config))})
+    return path
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m training.face", description="Trains projection, deformation and colour."
+    )
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
+    parser.add_argument("--out", type=Path, default=Path("build/avatar/face"))
+    parser.add_argument("--resume", action="store_true")
+    parser.add_argument("--steps", type=int, default=FaceConfig.steps)
+    parser.add_argument("--color-input", choices=("canonical", "deformed"), default=FaceConfig.color_input)
+    parser.add_argument("--frequencies", type=int, default=FaceConfig.frequencies)
+    parser.add_argument("--lambda-vgg", type=float, default=FaceConfig.lambda_vgg)
+    parser.add_argument("--seed", type=int, default=FaceConfig.seed)
+    o = parser.parse_args()
+    config = FaceConfig(
+        color_input=o.color_input, frequencies=o.frequencies, steps=o.steps, lambda_vgg=o.lambda_vgg, seed=o.seed
+    )
+    print(train(config, o.dataset, o.encoder, o.out, o.resume))
+
+
+if __name__ == "__main__":
+    main()

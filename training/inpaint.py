@@ -1,0 +1,71 @@
+"""Which pixels of a frame are painted: the inpaint mask and the box around it (design: painting)."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from networks.contract import REGIONS
+from training.dataset import Dataset, FaceMaps
+
+FloatArray = NDArray[np.float32]
+
+GROW = 4  # pixels that the region is grown by
+FEATHER = 7  # pixels over which the mask falls to 0 outside of it
+MARGIN = GROW + FEATHER + 1
+CHIN = 8  # landmark
+BOX_STEP = 8  # the box's sides are multiples of it
+
+
+class Inpaint:
+    """The union of a frame's inpaint region at its own expression, at rest and at the widest jaw, in its pose.
+
+    Without the widest jaw, the chin of the source would show beside the painted one.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.maps = FaceMaps(dataset)
+        region = dataset.regions[REGIONS.index("inpaint")]
+        self.values = np.repeat(region[:, None], 3, 1)
+        self.vertices = region > 0.5
+        self.widest = dataset.neutral + dataset.displacement(widest_frame(dataset))
+        spans = np.array([self._corners(f) for f in range(len(dataset.pose))])
+        extent = (spans[:, 1] - spans[:, 0]).max(0)
+        self.box_size = tuple(int(np.ceil(e / BOX_STEP) * BOX_STEP) for e in extent)
+
+    def _corners(self, frame: int) -> FloatArray:
+        """[2, 2]: least and greatest pixel position of the region at rest and at the widest jaw, with the margin."""
+        points = np.concatenate([self.dataset.neutral[self.vertices], self.widest[self.vertices]])
+        pixels = self.dataset.camera.project(points, self.dataset.pose[frame])
+        return np.stack([pixels.min(0) - MARGIN, pixels.max(0) + MARGIN])
+
+    def box(self, frame: int) -> NDArray[np.int32]:
+        """Left, top, right, bottom, pixels; of the same size for all frames, and inside the image."""
+        corners = self._corners(frame)
+        size = np.array(self.box_size)
+        limit = np.array([self.dataset.camera.width, self.dataset.camera.height]) - size
+        corner = np.clip(np.round((corners[0] + corners[1] - size) / 2), 0, limit)
+        return np.concatenate([corner, corner + size]).astype(np.int32)
+
+    def mask(self, frame: int) -> FloatArray:
+        """float32 [h, w] over the frame's box: 1 in the grown region, falling to 0 over the feather."""
+        left, top, right, bottom = self.box(frame)
+        region = np.zeros((bottom - top, right - left), bool)
+        for vertices in (None, self.dataset.neutral, self.widest):
+            drawn = self.maps.draw(frame, self.values, vertices)[top:bottom, left:right, 0]
+            region |= drawn > 0.5
+        region = ndimage.binary_closing(np.pad(region, 8), iterations=3)[8:-8, 8:-8]
+        distance = ndimage.distance_transform_edt(~region)
+        return np.asarray(np.clip(1 - (distance - GROW) / FEATHER, 0, 1), np.float32)
+
+
+def widest_frame(dataset: Dataset) -> int:
+    """The frame of the training takes whose chin is lowest."""
+    triangle = np.asarray(dataset.geometry["triangles"])[np.asarray(dataset.geometry["landmark_triangles"])[CHIN]]
+    drop = dataset.expression @ dataset.basis[:, triangle, 1].mean(1)
+    trained = np.zeros(len(drop), bool)
+    for take in dataset.takes:
+        trained[take.first : take.end] = not take.held_out
+    return int(np.argmin(np.where(trained, drop, np.inf)))
