@@ -36,7 +36,7 @@ Evaluate = Callable[[Tensor], FloatArray]  # latent [1, 64] -> values, flat
 CHANGE_TEXELS = 2  # texels a grid cell of the textures that change
 MEAN_TEXELS = 4  # texels a grid cell of the sharp mean
 OCCLUDER_ROWS = 20  # grid rows above the region: the nose
-DRAWN_STEP = 2  # every which row and column of the grid is drawn: vertices cost a software renderer more than pixels
+DRAWN_CM = 0.12  # least distance of the grid lines that are drawn: triangles cost a software renderer more than pixels
 RANKS_REPORTED = (4, 8, 16, 24, 32, 48)
 
 
@@ -132,8 +132,7 @@ def find_region(dataset: Dataset) -> Region:
     index = np.full((rows, columns), -1, np.int32)
     index[r0:r1, c0:c1] = np.arange((r1 - r0) * (c1 - c0)).reshape(r1 - r0, c1 - c0)
     everything = np.asarray(dataset.geometry["triangles"], np.int32)
-    drawn_rows = thinned(r0, r1, lip_rows(dataset))
-    drawn_columns = thinned(c0, c1, [])
+    drawn_rows, drawn_columns = drawn_lines(dataset, r0, r1, c0, c1)
     kept = np.zeros(rows * columns, bool)
     kept[everything] = True
     a, b, d, e = (
@@ -162,27 +161,46 @@ def lip_rows(dataset: Dataset) -> list[int]:
     return sorted({int(vertices[landmark]) // columns for landmark in (62, 66)})
 
 
-def thinned(first: int, end: int, needed: list[int]) -> list[int]:
-    """Every DRAWN_STEP-th index from first to end - 1, with both ends and the needed ones: displacement is smooth."""
-    return sorted({*range(first, end, DRAWN_STEP), end - 1, *(n for n in needed if first <= n < end)})
+def drawn_lines(dataset: Dataset, r0: int, r1: int, c0: int, c1: int) -> tuple[list[int], list[int]]:
+    """Grid rows and columns that are drawn: both ends, the lip rims, and between them no two nearer than DRAWN_CM.
+
+    Colour comes from textures and displacement is smooth, so the dense cells at the mouth need not all be drawn.
+    """
+    rows, columns = (int(v) for v in np.asarray(dataset.geometry["grid"]))
+    grid = dataset.canonical.reshape(rows, columns, 3)
+    middle = slice(c0 + (c1 - c0) // 3, c1 - (c1 - c0) // 3)
+    down = np.linalg.norm(np.diff(grid[:, middle], axis=0), axis=2).mean(1)
+    across = np.linalg.norm(np.diff(grid[r0:r1], axis=1), axis=2).mean(0)
+    return thinned(r0, r1, down, lip_rows(dataset)), thinned(c0, c1, across, [])
+
+
+def thinned(first: int, end: int, gaps: NDArray[np.floating], needed: list[int]) -> list[int]:
+    """Indices first .. end - 1 that are at least DRAWN_CM apart, or needed; gaps[i] lies between i and i + 1, cm."""
+    kept, reach = [first], 0.0
+    for index in range(first + 1, end):
+        reach += float(gaps[index - 1])
+        if reach >= DRAWN_CM or index in needed or index == end - 1:
+            kept.append(index)
+            reach = 0.0
+    return kept
 
 
 def with_occluder(
     dataset: Dataset, region: Region, positions: FloatArray, components: FloatArray
 ) -> dict[str, NDArray[np.generic]]:
-    """The drawn mesh, and above the region a strip of face without colour: the nose hides what lies behind its tip.
+    """The drawn mesh, and above the region a strip of face: the nose hides what lies behind its tip.
 
     Args:
         positions: [V', 3], the region's mean positions, cm.
         components: [D, V', 3].
 
     Returns:
-        positions, displacement_components, uv and triangles; the strip's uv lies above 1, where nothing is painted.
+        positions, displacement_components, uv and triangles; the strip's uv lies above 1, where textures end.
     """
     rows, columns = (int(v) for v in np.asarray(dataset.geometry["grid"]))
     c0, c1 = region.columns.start, region.columns.stop
-    strip = [region.rows.stop - 1, *range(region.rows.stop, min(rows, region.rows.stop + OCCLUDER_ROWS), DRAWN_STEP)]
-    across = thinned(c0, c1, [])
+    strip = [region.rows.stop - 1, *range(region.rows.stop, min(rows, region.rows.stop + OCCLUDER_ROWS), 2)]
+    _, across = drawn_lines(dataset, region.rows.start, region.rows.stop, c0, c1)
     used = np.zeros(rows * columns, bool)
     used[np.unique(np.asarray(dataset.geometry["triangles"]))] = True
     added = np.array([[i * columns + j for j in across] for i in strip[1:]])

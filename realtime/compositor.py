@@ -77,7 +77,8 @@ class Compositor:
 
     def mask(self, stored: ByteArray) -> FloatArray:
         """A stored mask uint8 [B, B] at the box's size, float32 [h, w] in [0, 1]."""
-        return resize(unit(stored[..., None]), *self.mask_grow)[0]
+        (mask,) = resize(unit(stored[..., None]), *self.mask_grow)
+        return np.asarray(mask, np.float32)
 
     def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray) -> ByteArray:
         """The finished box, uint8 [h, w, 3].

@@ -14,6 +14,5 @@ vec2 centred(vec2 uv, ivec2 size) {
 void main() {
     vec3 sum = texture(mean_color, centred(at, textureSize(mean_color, 0))).rgb
              + texture(change, centred(at, textureSize(change, 0))).rgb;
-    // Above the baked region lies the nose: it hides what is behind it, and leaves the pixel to the source.
-    color = at.y > 1.0001 ? vec4(0.0) : vec4(clamp(sum, 0.0, 1.0), 1.0);
+    color = vec4(clamp(sum, 0.0, 1.0), 1.0);
 }

@@ -142,7 +142,7 @@ def test_an_engine_refuses_another_network(ada: Path) -> None:
     from realtime.engine import Engine
     from realtime.errors import MiravoxError
 
-    with pytest.raises(MiravoxError, match="projection"):
+    with pytest.raises(MiravoxError, match="wanted .*embeddings"):
         Engine(ada / "targets" / "onnx" / "color.onnx", contract.PROJECTION)
     engine = Engine(ada / "targets" / "onnx" / "projection.onnx", contract.PROJECTION)
     with pytest.raises(ValueError, match="wanted float32"):
@@ -158,3 +158,13 @@ def test_a_broken_network_file_is_told(ada: Path, tmp_path: Path) -> None:
     cut.write_bytes(cut.read_bytes()[:1000])
     with pytest.raises(MiravoxError, match="ONNX Runtime refuses"):
         Engine(cut, contract.PROJECTION)
+
+
+def test_drawn_lines_keep_ends_rims_and_distance() -> None:
+    from export.baked import DRAWN_CM, thinned
+
+    gaps = np.full(40, DRAWN_CM / 3)
+    gaps[30:] = 2 * DRAWN_CM
+    kept = thinned(3, 36, gaps, [17])
+    assert kept[0] == 3 and kept[-1] == 35 and 17 in kept
+    assert kept[:5] == [3, 6, 9, 12, 15] and kept[-5:] == [31, 32, 33, 34, 35]
