@@ -32,7 +32,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     articulation.add_argument("--utterances", type=int, default=12, help="at most, of each corpus")
 
     sheet = commands.add_parser("sheet", help="frames beside their phones")
-    sheet.add_argument("--id", default="1034-121119-0000", help="an utterance of the label file")
+    sheet.add_argument("--id", default="7511-102419-0000", help="an utterance of the label file")
     sheet.add_argument("--png", type=Path, required=True)
     sheet.add_argument("--first", type=int, default=0, help="first frame")
 

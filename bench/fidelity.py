@@ -25,8 +25,10 @@ from realtime.avatar import Avatar
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
 from studio.dataset import SOURCE, FilmConfig, film, script_of
+from studio.face_model import load_face_model
+from studio.speech_curves import expression_curves
 from training.dataset import Dataset, load_dataset
-from training.inpaint import Inpaint
+from training.inpaint import Inpaint, chin_heights
 from training.phones import data_folder, load_utterances
 
 ByteArray = NDArray[np.uint8]
@@ -56,6 +58,23 @@ def film_again(recipe: dict[str, object], folder: Path) -> None:
     assert isinstance(speech, list) and isinstance(identity, int)
     wanted = [u for u in load_utterances(data_folder()) if u.held_out and f"{u.corpus}/{u.id}" in speech]
     film(folder, FilmConfig(identity, held_out_only=True), [SOURCE, *(script_of(u) for u in wanted)])
+
+
+def widest_expression(avatar: Avatar, dataset: Dataset) -> NDArray[np.float32] | None:
+    """The expression with the lowest chin in the avatar's training speech, for a dataset of held-out takes alone.
+
+    None if the dataset has training takes that speak: those tell themselves.
+    """
+    if any(not take.held_out and take.phones for take in dataset.takes):
+        return None
+    speech = avatar.info["provenance"]["dataset"]["speech"]
+    names = load_face_model().expression_names
+    curves = np.concatenate([
+        expression_curves(u.phones, int(u.seconds * FRAME_RATE), names)
+        for u in load_utterances(data_folder())
+        if not u.held_out and f"{u.corpus}/{u.id}" in speech
+    ])  # fmt: skip
+    return np.asarray(curves[chin_heights(dataset, curves).argmin()], np.float32)
 
 
 def evenly(frames: list[int], count: int) -> list[int]:
@@ -134,7 +153,7 @@ def fidelity(
     avatar: Avatar, dataset: Dataset, targets: tuple[str, ...], count: int, sheet: Path | None = None
 ) -> tuple[Figures, float]:
     """The mean figures of each target over `count` held-out frames, and the inpaint region's share of the frame."""
-    inpaint = Inpaint(dataset)
+    inpaint = Inpaint(dataset, widest_expression(avatar, dataset))
     frames = evenly([f for t in dataset.takes if t.held_out for f in range(t.first, t.end)], count)
     images = dict(dataset.frames(set(frames)))
     shares = [float((inpaint.mask(f) == 1).sum()) / images[f][..., 0].size for f in frames]

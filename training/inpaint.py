@@ -24,13 +24,15 @@ class Inpaint:
     Without the widest jaw, the chin of the source would show beside the painted one.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
+    def __init__(self, dataset: Dataset, widest_C: FloatArray | None = None) -> None:
+        """`widest_C` is the expression with the lowest chin; by default that of the dataset's own training takes."""
         self.dataset = dataset
         self.maps = FaceMaps(dataset)
         region = dataset.regions[REGIONS.index("inpaint")]
         self.values = np.repeat(region[:, None], 3, 1)
         self.vertices = region > 0.5
-        self.widest = dataset.neutral + dataset.displacement(widest_frame(dataset))
+        widest_C = dataset.expression[widest_frame(dataset)] if widest_C is None else widest_C
+        self.widest = dataset.neutral + np.tensordot(widest_C, dataset.basis, 1).astype(np.float32)
         spans = np.array([self._corners(f) for f in range(len(dataset.pose))])
         extent = (spans[:, 1] - spans[:, 0]).max(0)
         self.box_size = tuple(int(np.ceil(e / BOX_STEP) * BOX_STEP) for e in extent)
@@ -58,14 +60,22 @@ class Inpaint:
             region |= drawn > 0.5
         region = ndimage.binary_closing(np.pad(region, 8), iterations=3)[8:-8, 8:-8]
         distance = ndimage.distance_transform_edt(~region)
-        return np.asarray(np.clip(1 - (distance - GROW) / FEATHER, 0, 1), np.float32)
+        rows, columns = np.arange(region.shape[0]), np.arange(region.shape[1])
+        to_border = np.minimum(np.minimum(rows, rows[::-1])[:, None], np.minimum(columns, columns[::-1]))
+        feathered = np.clip(1 - (distance - GROW) / FEATHER, 0, 1)
+        return np.asarray(np.minimum(feathered, to_border / 3), np.float32)  # nothing is left at the box's border
+
+
+def chin_heights(dataset: Dataset, expression_NC: FloatArray) -> FloatArray:
+    """How far the chin rises, [N], cm; below 0 it drops."""
+    triangle = np.asarray(dataset.geometry["triangles"])[np.asarray(dataset.geometry["landmark_triangles"])[CHIN]]
+    return np.asarray(expression_NC @ dataset.basis[:, triangle, 1].mean(1), np.float32)
 
 
 def widest_frame(dataset: Dataset) -> int:
     """The frame of the training takes whose chin is lowest."""
-    triangle = np.asarray(dataset.geometry["triangles"])[np.asarray(dataset.geometry["landmark_triangles"])[CHIN]]
-    drop = dataset.expression @ dataset.basis[:, triangle, 1].mean(1)
-    trained = np.zeros(len(drop), bool)
+    heights = chin_heights(dataset, dataset.expression)
+    trained = np.zeros(len(heights), bool)
     for take in dataset.takes:
         trained[take.first : take.end] = not take.held_out
-    return int(np.argmin(np.where(trained, drop, np.inf)))
+    return int(np.argmin(np.where(trained, heights, np.inf)))
