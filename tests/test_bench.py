@@ -1,0 +1,70 @@
+"""The measuring code: known inputs give known figures, and every result says where it comes from."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.usefixtures("torch", "gl_context")
+
+
+def test_lips_part_at_the_widest_jaw(ada: Path, data_folder: Path) -> None:
+    """The deformation network's aperture, driven by the speech, is within 2 mm of the truth."""
+    from bench.articulation import LipTracker, template_basis, widest_jaw
+    from realtime.avatar import load_avatar
+
+    avatar = load_avatar(ada)
+    widest = widest_jaw(avatar, LipTracker(avatar, template_basis(avatar)))
+    true, predicted = widest["true_mm"], widest["predicted_mm"]
+    assert isinstance(true, float) and isinstance(predicted, float)
+    assert true > 12 and abs(predicted - true) < 2, widest
+
+
+def test_frame_figures() -> None:
+    from bench.fidelity import measure_frame
+
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 246, (64, 64, 3)).astype(np.uint8)
+    region = np.zeros((64, 64), bool)
+    region[:16] = True
+    painted = true.copy()
+    painted[:16] += 10
+    figures = measure_frame(painted, true, region)
+    assert figures["lower_face"]["mse"] == pytest.approx((10 / 255) ** 2)
+    assert figures["frame"]["mse"] == pytest.approx((10 / 255) ** 2 / 4)
+    assert figures["lower_face"]["psnr"] == pytest.approx(20 * np.log10(25.5))
+    assert figures["lower_face"]["ssim"] < figures["frame"]["ssim"] < 1
+    assert measure_frame(true, true, region)["frame"]["ssim"] == pytest.approx(1)
+
+
+def test_closures_are_found_within_the_phone() -> None:
+    from bench.articulation import interval, phone_minima
+    from training.phones import Utterance
+
+    phones = (("AA", 0, 20), ("M", 20, 8), ("AA", 28, 20), ("P", 48, 4))
+    utterance = Utterance("test", "test", 0.52, "", phones, True)
+    gaps = np.full(13, 9.0, np.float32)
+    gaps[6] = 1.0  # at 240 ms, within the M
+    assert phone_minima(gaps, utterance, ("P", "B", "M")) == [1.0, 9.0]
+    low, high = interval(9, 10)
+    assert 0.55 < low < 0.9 < high < 1 and interval(0, 0) == (0.0, 1.0)
+
+
+def test_evenly_spaced_frames_reach_both_ends() -> None:
+    from bench.fidelity import evenly
+
+    assert evenly(list(range(100)), 5) == [0, 25, 50, 74, 99]
+    assert evenly([3, 4], 5) == [3, 4]
+
+
+def test_results_say_where_they_come_from(tmp_path: Path) -> None:
+    from bench.record import save
+
+    save({"fps": 1.0}, {"size": 512}, tmp_path / "new" / "result.json")
+    result = json.loads((tmp_path / "new" / "result.json").read_text())
+    assert result["fps"] == 1.0 and result["config"] == {"size": 512}
+    assert result["hardware"]["cores"] >= 1 and result["hardware"]["opengl"]
+    assert {"python", "numpy", "torch"} <= set(result["versions"]) and result["commit"]
