@@ -63,8 +63,17 @@ def export_onnx(module: nn.Module, network: Network, path: Path, fixed_extent: i
     assert program is not None
     model = program.model_proto
     halve_weights(model)
+    strip_traces(model)
     onnx.checker.check_model(model)
     onnx.save(model, path)
+
+
+def strip_traces(model: onnx.ModelProto) -> None:
+    """Removes what the exporter notes of its own run: stack traces with the paths of the machine that it ran on."""
+    graph = model.graph
+    for item in (model, graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del item.metadata_props[:]
+        item.doc_string = ""
 
 
 def halve_weights(model: onnx.ModelProto) -> None:

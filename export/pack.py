@@ -61,7 +61,7 @@ def pack(
         if out.exists():
             shutil.rmtree(out)
         os.replace(folder, out)
-    except BaseException:
+    except BaseException:  # an interruption, too, must leave nothing half-written behind
         shutil.rmtree(folder, ignore_errors=True)
         raise
     return out
