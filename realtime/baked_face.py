@@ -42,9 +42,8 @@ class BakedFace:
         self.mean_texture = context.texture((mean.shape[1], mean.shape[0]), 3, mean.tobytes(), dtype="f2", alignment=1)
         self.change_texture = context.texture((self.change_shape[1], self.change_shape[0]), 3, dtype="f2", alignment=1)
         for texture in (self.mean_texture, self.change_texture):
-            texture.repeat_x = texture.repeat_y = (
-                False  # the nose above the region takes the colour of the region's edge
-            )
+            # The nose above the region takes the colour of the region's edge.
+            texture.repeat_x = texture.repeat_y = False
         self.program = context.program(load_shader("baked.vert"), load_shader("baked.frag"))
         self.program["mean_color"], self.program["change"] = 0, 1
         self.positions = context.buffer(reserve=self.mean_positions.nbytes, dynamic=True)

@@ -68,3 +68,23 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
     assert result["fps"] == 1.0 and result["config"] == {"size": 512}
     assert result["hardware"]["cores"] >= 1 and result["hardware"]["opengl"]
     assert {"python", "numpy", "torch"} <= set(result["versions"]) and result["commit"]
+
+
+def test_held_out_takes_are_masked_for_the_widest_jaw_of_training(ada: Path, data_folder: Path) -> None:
+    """Takes filmed again lack the training speech, so its widest jaw comes from the provenance."""
+    from types import SimpleNamespace
+    from typing import Any
+
+    from bench.articulation import template_basis
+    from bench.fidelity import widest_expression
+    from realtime.avatar import load_avatar
+    from training.inpaint import chin_heights
+
+    avatar = load_avatar(ada)
+    geometry = {"triangles": avatar.triangles, "landmark_triangles": avatar.landmark_triangles}
+    spoken = SimpleNamespace(held_out=True, phones=(("AA", 0, 10),))
+    dataset: Any = SimpleNamespace(takes=[spoken], geometry=geometry, basis=template_basis(avatar))
+    widest = widest_expression(avatar, dataset)
+    assert widest is not None and float(chin_heights(dataset, widest[None])[0]) < -0.8
+    dataset.takes = [SimpleNamespace(held_out=False, phones=spoken.phones)]
+    assert widest_expression(avatar, dataset) is None
