@@ -9,12 +9,13 @@ ARGS ?=
 DATASET ?= build/dataset
 ENCODER ?= avatars/ada
 
-STREAM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 portaudio19-dev
+STREAM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 portaudio19-dev gcc python3-dev
+TEST_PACKAGES := pulseaudio pulseaudio-utils libasound2-plugins xvfb
 
 .PHONY: help stream test check encoder avatar bench system-stream system-test
 
 help:
-	@echo 'make stream   Ada says her sample recording, into out/ada.mp4; make stream ARGS="--source FILE" for yours'
+	@echo 'make stream   Ada, live at http://127.0.0.1:8080; options in ARGS: make stream ARGS="--source mic"'
 	@echo 'make test     ruff, format, mypy and all tests'
 	@echo 'make check    ruff, format and mypy'
 	@echo 'make encoder  trains the audio encoder, from ../shared/data into build/encoder'
@@ -53,7 +54,10 @@ bench: $(VENV)/.train
 # The virtual environment. Empty files in it say what it holds, so that nothing is installed twice.
 
 $(VENV)/.stream: pyproject.toml | $(PYTHON)
-	$(PYTHON) -m pip install --editable .
+	$(PYTHON) -m pip install --editable '.[mic]' || { \
+		echo "miravox: PyAudio cannot be built here (it needs gcc, PortAudio's and Python's headers): without --source mic" >&2; \
+		$(PYTHON) -m pip install --editable .; \
+	}
 	touch $@
 
 $(VENV)/.train: pyproject.toml | $(PYTHON)
@@ -115,6 +119,7 @@ system-stream:
 
 system-test: system-stream
 	@$(DEFINE_INSTALL); \
+	if command -v apt-get >/dev/null; then install $(TEST_PACKAGES); fi; \
 	if command -v chromium chromium-browser google-chrome >/dev/null && command -v chromedriver >/dev/null; then exit 0; fi; \
 	if ! command -v apt-get >/dev/null; then \
 		echo "miravox: no apt-get here. Install what is missing: Chromium or Chrome, ChromeDriver." >&2; \

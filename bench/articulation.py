@@ -18,12 +18,13 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from networks.contract import DEFORMATION, FRAME_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block, read_speech
+from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.engine import Engine
 from realtime.latent import LatentTrack
 from realtime.pipeline import Pipeline
+from realtime.sound_file import read_speech
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
 from training.phones import PHONES, Utterance, data_folder, load_utterances, phone_index

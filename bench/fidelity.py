@@ -19,11 +19,12 @@ from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
 from networks.contract import FRAME_RATE, REGIONS, SAMPLES_PER_FRAME
-from realtime.audio_input import Block, read_speech
+from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
+from realtime.sound_file import read_speech
 from studio.dataset import SOURCE, FilmConfig, film, script_of
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves

@@ -18,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import read_speech
 from realtime.config import StreamConfig
-from run_stream import render
+from realtime.offline import render
+from realtime.sound_file import read_speech
 
 WARM_UP_SECONDS = 1.0
 
@@ -41,9 +41,9 @@ def throughput(avatar: Path, source: Path, seconds: float, target: str, size: in
         place = Path(folder)
         warm = write_wav(place / "warm.wav", speech[: int(WARM_UP_SECONDS * SAMPLE_RATE)])
         timed = write_wav(place / "timed.wav", speech)
-        render(StreamConfig(warm, place / "warm.mp4", avatar, target, size))
+        render(StreamConfig(str(warm), place / "warm.mp4", avatar, target, size))
         started = time.perf_counter()
-        render(StreamConfig(timed, place / "timed.mp4", avatar, target, size))
+        render(StreamConfig(str(timed), place / "timed.mp4", avatar, target, size))
         elapsed = time.perf_counter() - started
     frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
     return {"fps": frames / elapsed, "frames": frames, "seconds": elapsed, "target": target, "size": size}

@@ -44,6 +44,7 @@ class AudioRing:
         self.capacity_samples = capacity_samples
         self._samples = np.zeros(capacity_samples, np.float32)  # sample i lies at i % capacity
         self._end_sample = 0
+        self._epoch = 0
         self._gap = self._discarded = self._overwritten = 0
         self._written = Condition()
 
@@ -54,6 +55,12 @@ class AudioRing:
             return self._end_sample
 
     @property
+    def epoch(self) -> int:
+        """Of the newest block; all speech of older epochs has become silence."""
+        with self._written:
+            return self._epoch
+
+    @property
     def counts(self) -> RingCounts:
         with self._written:
             return RingCounts(self._gap, self._discarded, self._overwritten)
@@ -62,9 +69,12 @@ class AudioRing:
         """Copies a block to its place and wakes the reader.
 
         Samples that were skipped since the last block become zeros, and samples older than what is there are discarded;
-        both are counted.
+        both are counted. A block of a newer epoch silences what is there; one of an older epoch is itself silenced.
         """
         with self._written:
+            if block.epoch > self._epoch:
+                self._epoch = block.epoch
+                self._samples[:] = 0
             stale = min(max(0, self._end_sample - block.start), len(block.samples))
             self._discarded += stale
             if stale == len(block.samples):
@@ -72,7 +82,8 @@ class AudioRing:
             gap = max(0, block.start - self._end_sample)
             self._gap += gap
             self._append(None, gap)
-            self._append(block.samples[stale:], len(block.samples) - stale)
+            current = block.epoch == self._epoch
+            self._append(block.samples[stale:] if current else None, len(block.samples) - stale)
             self._written.notify_all()
 
     def _append(self, samples: FloatArray | None, count: int) -> None:

@@ -22,6 +22,8 @@ from realtime.rasteriser import Camera, column_major, load_shader
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
+CHANGE_ZERO = 128  # texel of a colour that is the mean's
+
 
 class BakedFace:
     """Draws the face into the inpaint box. Everything is allocated once; use it on the thread that made the context."""
@@ -38,14 +40,18 @@ class BakedFace:
         self.change_shape = color.shape[1:]
         self.color_T = np.ascontiguousarray(color.reshape(len(color), -1).T)
 
-        mean = baked["color_mean"]  # float16 [H, W, 3]
-        self.mean_texture = context.texture((mean.shape[1], mean.shape[0]), 3, mean.tobytes(), dtype="f2", alignment=1)
-        self.change_texture = context.texture((self.change_shape[1], self.change_shape[0]), 3, dtype="f2", alignment=1)
+        # Four bytes a texel: what a software renderer samples fastest. A change from -0.5 to 0.5 lies around 128.
+        mean = np.round(255 * np.clip(baked["color_mean"].astype(np.float32), 0, 1)).astype(np.uint8)  # [H, W, 3]
+        mean_size, change_size = mean.shape[1::-1], self.change_shape[1::-1]
+        self.mean_texture = context.texture(mean_size, 4, np.pad(mean, ((0, 0), (0, 0), (0, 1))).tobytes())
+        self.change_texture = context.texture(change_size, 4)
+        self.change = np.zeros((*self.change_shape[:2], 4), np.uint8)
         for texture in (self.mean_texture, self.change_texture):
             # The nose above the region takes the colour of the region's edge.
             texture.repeat_x = texture.repeat_y = False
         self.program = context.program(load_shader("baked.vert"), load_shader("baked.frag"))
         self.program["mean_color"], self.program["change"] = 0, 1
+        self.program["mean_size"], self.program["change_size"] = mean_size, change_size
         self.positions = context.buffer(reserve=self.mean_positions.nbytes, dynamic=True)
         uv = context.buffer(np.ascontiguousarray(baked["uv"], np.float32).tobytes())
         index = context.buffer(np.ascontiguousarray(baked["triangles"], np.int32).tobytes())
@@ -60,13 +66,15 @@ class BakedFace:
         """
         displacement, color = self.coefficients.run(latent)
         vertices = self.mean_positions + self.displacement_T @ displacement[0]
-        change = (self.color_T @ color[0]).astype(np.float16)
+        change = self.color_T @ color[0]
+        np.clip(np.add(np.multiply(change, 255, out=change), CHANGE_ZERO + 0.5, out=change), 0, 255, out=change)
+        self.change[..., :3] = change.reshape(self.change_shape)
         camera = replace(
             self.camera, cx=self.camera.cx - box[0], cy=self.camera.cy - box[1], width=self.width, height=self.height
         )
         with self.context:  # another one may be current on this thread
             self.positions.write(vertices)
-            self.change_texture.write(change)
+            self.change_texture.write(self.change)
             self.program["object_to_clip"].write(column_major(camera.projection() @ pose_44))  # type: ignore[union-attr]
             self.mean_texture.use(0)
             self.change_texture.use(1)

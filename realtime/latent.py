@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.contract import AUDIO_ENCODER, EMBEDDING, EMBEDDINGS, FRAME_RATE, PROJECTION, SAMPLES_PER_FRAME
+from networks.contract import (
+    AUDIO_ENCODER,
+    EMBEDDING,
+    EMBEDDINGS,
+    FRAME_RATE,
+    PROJECTION,
+    SAMPLES_PER_FRAME,
+    WINDOW_SAMPLES,
+)
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.engine import Engine
@@ -14,6 +22,7 @@ from realtime.mel import mel_of_windows
 FloatArray = NDArray[np.float32]
 
 ATTACK_MS, RELEASE_MS = 20.0, 120.0  # how fast the mouth wakes, and how fast it comes to rest
+CUT_OFF_REST = 0.3  # of presence is left in the first frame after speech was cut off
 
 
 class LatentTrack:
@@ -31,22 +40,37 @@ class LatentTrack:
         self.embeddings_TE = np.zeros((EMBEDDINGS, EMBEDDING), np.float32)
         self.presence = 0.0
         self.next_frame: int | None = None
+        self.epoch = ring.epoch
+        silence = mel_of_windows(np.zeros((1, WINDOW_SAMPLES), np.float32))
+        self.silent_embedding = self.encoder.run(silence[:, None])[0][0]
 
     def advance(self, frame_index: int) -> FloatArray:
         """b of a frame, float32 [1, 64]. The ring must hold the speech up to 640 k + lookahead.
 
         Frames in order cost one embedding each; after a jump the eight before it are embedded again.
         """
-        first = frame_index if frame_index == self.next_frame else frame_index - EMBEDDINGS + 1
-        if first != frame_index:
-            self.presence = 0.0
-        for k in range(first, frame_index + 1):
-            self._embed(k)
-        self.next_frame = frame_index + 1
+        self.hear(frame_index)
         (latent,) = self.projection.run(self.embeddings_TE[None])
         mixed = self.presence * latent + (1 - self.presence) * self.avatar.rest_latent
         mixed -= mixed.mean()
         return np.asarray(mixed / np.sqrt((mixed * mixed).mean() + 1e-6), np.float32)
+
+    def hear(self, frame_index: int) -> None:
+        """What `advance` does for the frames after this one; enough for a frame that is not drawn."""
+        first = frame_index if frame_index == self.next_frame else frame_index - EMBEDDINGS + 1
+        if first != frame_index:
+            self.presence = 0.0
+        if self.ring.epoch != self.epoch:
+            self._cut_off()
+        for k in range(first, frame_index + 1):
+            self._embed(k)
+        self.next_frame = frame_index + 1
+
+    def _cut_off(self) -> None:
+        """Speech was cut off: as if silence had been before. The mouth rests within two frames."""
+        self.epoch = self.ring.epoch
+        self.embeddings_TE[:] = self.silent_embedding
+        self.presence *= CUT_OFF_REST
 
     def _embed(self, frame_index: int) -> None:
         end = SAMPLES_PER_FRAME * frame_index + self.avatar.lookahead_samples

@@ -17,6 +17,7 @@ from realtime.latent import LatentTrack
 from realtime.neural_face import NeuralFace
 from realtime.rasteriser import create_context
 from realtime.source_loop import SourceLoop
+from realtime.stage_timer import StageTimer
 
 ByteArray = NDArray[np.uint8]
 
@@ -27,15 +28,23 @@ class Pipeline:
     Args:
         target: "baked" or "onnx"; raises MiravoxError if the avatar is not exported for it.
         size: side of the square frame in pixels; the avatar's own by default.
+        timer: is told how long each stage took.
     """
 
-    def __init__(self, avatar: Avatar, ring: AudioRing, target: str = "baked", size: int | None = None) -> None:
+    def __init__(
+        self,
+        avatar: Avatar,
+        ring: AudioRing,
+        target: str = "baked",
+        size: int | None = None,
+        timer: StageTimer | None = None,
+    ) -> None:
         if target not in avatar.targets:
             raise MiravoxError(
                 f"target {target}", found=f"{avatar.folder} exported for {', '.join(avatar.targets) or 'nothing'}",
                 wanted=f"targets/{target}", remedy="Export it, or choose another --target.",
             )  # fmt: skip
-        self.avatar, self.target = avatar, target
+        self.avatar, self.target, self.timer = avatar, target, timer or StageTimer()
         self.size = size or avatar.width
         ratio = self.size / avatar.width
         first = avatar.source_box[0]
@@ -46,8 +55,8 @@ class Pipeline:
         self.boxes = np.concatenate([corner, corner + np.array(self.box_size, np.int32)], 1)
 
         # OpenGL, ONNX Runtime, the codecs and numpy share few cores: threads in all of them get in each other's way.
-        os.environ.setdefault("LP_NUM_THREADS", "1")  # Mesa's software renderer
-        self.blas_limit = threadpool_limits(1, user_api="blas")
+        os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer draws on the calling thread
+        threadpool_limits(1, user_api="blas")  # for good: another pipeline may be at work when this one closes
         camera = avatar.camera.scaled(self.size, self.size)
         self.context = create_context()
         self.latents = LatentTrack(avatar, ring)
@@ -63,16 +72,27 @@ class Pipeline:
         """Frame k, uint8 [size, size, 3] sRGB. The ring must hold the speech up to sample 640 k + lookahead."""
         k = frame_index % len(self.boxes)
         left, top, right, bottom = self.boxes[k]
-        latent = self.latents.advance(frame_index)
-        face = self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k])
-        frame = self.source.frame(k)
-        mask = self.compositor.mask(self.avatar.source_mask[k])
-        frame[top:bottom, left:right] = self.compositor.compose(frame[top:bottom, left:right], face, mask)
+        with self.timer.measure("latent"):
+            latent = self.latents.advance(frame_index)
+        with self.timer.measure("face"):
+            face = self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k])
+        with self.timer.measure("source"):
+            frame = self.source.frame(k)
+        with self.timer.measure("composition"):
+            mask = self.compositor.mask(self.avatar.source_mask[k])
+            frame[top:bottom, left:right] = self.compositor.compose(frame[top:bottom, left:right], face, mask)
         return frame
+
+    def warm_up(self) -> None:
+        """Renders the loop's first frame with the silence before all speech: fills every cache."""
+        self.render(-len(self.boxes))
+
+    def skip(self, frame_index: int) -> None:
+        """Frame k is not drawn; only its speech is heard, since the next eight frames need it."""
+        self.latents.hear(frame_index)
 
     def close(self) -> None:
         self.source.close()
-        self.blas_limit.restore_original_limits()
         self.context.release()
 
     def __enter__(self) -> Pipeline:

@@ -11,15 +11,14 @@ from types import TracebackType
 
 import av
 import numpy as np
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
 from numpy.typing import NDArray
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE
 from realtime.audio_input import Block
+from realtime.encoders import FrameConverter, flag_bt709
 from realtime.errors import MiravoxError
 
 RECORDED_RATE = 48_000  # Hz: players expect it
-BT709_MATRIX = 1  # of the VUI; Colorspace below holds swscale's own numbers
 X264 = {"preset": "superfast", "crf": "18"}
 
 
@@ -50,11 +49,9 @@ class Recorder:
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=X264)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv420p"
-        codec = self._video.codec_context
-        codec.color_range, codec.colorspace = ColorRange.MPEG, BT709_MATRIX
-        codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
+        flag_bt709(self._video.codec_context)
         self._audio = self._container.add_stream("aac", rate=RECORDED_RATE, layout="mono", bit_rate=128_000)
-        self._reformatter = VideoReformatter()
+        self._convert = FrameConverter()
         self._resampler = av.AudioResampler(self._audio.format, "mono", RECORDED_RATE, 1024)
         self._end_sample = 0
         self._next_frame = 0
@@ -91,11 +88,7 @@ class Recorder:
         if image.shape != (self.size, self.size, 3):
             raise ValueError(f"a frame has the shape {image.shape}; wanted {(self.size, self.size, 3)}")
         self._next_frame = frame_index + 1
-        frame = self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, format="rgb24"), format="yuv420p", interpolation=Interpolation.BICUBIC,
-            src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG, dst_colorspace=Colorspace.ITU709,
-            dst_color_primaries=ColorPrimaries.BT709, dst_color_trc=ColorTrc.BT709,
-        )  # fmt: skip
+        frame = self._convert(image)
         frame.pts, frame.time_base = frame_index, Fraction(1, FRAME_RATE)
         with self._writing():
             self._container.mux(self._video.encode(frame))

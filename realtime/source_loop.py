@@ -17,6 +17,8 @@ from realtime.errors import MiravoxError
 
 ByteArray = NDArray[np.uint8]
 
+SEEK_AHEAD = 8  # further ahead, seeking is cheaper than decoding what lies between
+
 
 class SourceLoop:
     """Frames of an endless video. Frame k of the sample clock shows loop frame k modulo its length."""
@@ -46,19 +48,17 @@ class SourceLoop:
         return image
 
     def _decode(self, index: int) -> ByteArray:
-        if index < self.next_index:
-            self._rewind()
-        while True:
+        if index < self.next_index or index > self.next_index + SEEK_AHEAD:
+            self._seek(index)
+        decoded = None
+        while decoded is None or self._index(decoded) < index:
             try:
                 decoded = next(self.decoder)
             except (StopIteration, av.error.EOFError) as error:
-                raise MiravoxError(
-                    str(self.path), found=f"{self.next_index} frames", wanted=f"{self.frames}, one for each pose",
-                    remedy="Get the avatar again.",
-                ) from error  # fmt: skip
-            self.next_index += 1
-            if self.next_index > index:
-                break
+                raise self._too_short(index) from error
+        self.next_index = index + 1
+        if self._index(decoded) != index:
+            raise self._too_short(index)
         rgb = self.reformatter.reformat(
             decoded,
             width=self.size,
@@ -69,10 +69,22 @@ class SourceLoop:
         )
         return np.asarray(rgb.to_ndarray(), np.uint8)
 
-    def _rewind(self) -> None:
-        self.container.seek(0, stream=self.stream)
+    def _index(self, decoded: av.VideoFrame) -> int:
+        assert self.stream.average_rate is not None and decoded.time is not None
+        return round(decoded.time * self.stream.average_rate)
+
+    def _too_short(self, index: int) -> MiravoxError:
+        return MiravoxError(
+            str(self.path), found=f"no frame {index}", wanted=f"{self.frames} frames, one for each pose",
+            remedy="Get the avatar again.",
+        )  # fmt: skip
+
+    def _seek(self, index: int) -> None:
+        """Goes on at any frame: all of them are keyframes."""
+        assert self.stream.average_rate is not None and self.stream.time_base is not None
+        self.container.seek(round(index / self.stream.average_rate / self.stream.time_base), stream=self.stream)
         self.decoder = self.container.decode(self.stream)
-        self.next_index = 0
+        self.next_index = index
 
     def close(self) -> None:
         self.reader.shutdown()

@@ -23,9 +23,9 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import read_speech
 from realtime.errors import MiravoxError
 from realtime.rasteriser import create_context
+from realtime.sound_file import read_speech
 from studio.actor import ADA_SEED, FRAME_PIXELS, camera
 from studio.face_model import FloatArray, load_face_model
 from studio.film import Studio

@@ -106,6 +106,23 @@ def test_asking_too_early_is_an_error() -> None:
         ring.window(101)
 
 
+def test_a_newer_epoch_silences_what_is_there() -> None:
+    ring = AudioRing(8000)
+    ring.write(Block(0, np.ones(5000, np.float32)))
+    ring.write(Block(5000, np.zeros(0, np.float32), epoch=1))
+    assert ring.epoch == 1 and not ring.window(5000).any()
+    ring.write(Block(5000, np.full(100, 0.5, np.float32), epoch=1))
+    assert np.count_nonzero(ring.window(5100)) == 100
+
+
+def test_a_block_of_an_older_epoch_is_silent_but_keeps_time() -> None:
+    ring = AudioRing(8000)
+    ring.write(Block(0, np.ones(100, np.float32), epoch=2))
+    ring.write(Block(100, np.ones(100, np.float32), epoch=1))
+    assert ring.end_sample == 200 and ring.epoch == 2
+    assert np.flatnonzero(ring.window(200)).tolist() == list(range(WINDOW_SAMPLES - 200, WINDOW_SAMPLES - 100))
+
+
 def test_a_ring_smaller_than_a_window_is_refused() -> None:
     with pytest.raises(ValueError, match="3799; wanted 3800"):
         AudioRing(WINDOW_SAMPLES - 1)

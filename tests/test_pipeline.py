@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block, read_speech
+from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
 from realtime.baked_face import BakedFace
 from realtime.errors import MiravoxError
 from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
+from realtime.sound_file import read_speech
 
 UPPER, LOWER = 62, 66
 
@@ -59,6 +60,17 @@ def psnr(a: np.ndarray, b: np.ndarray) -> float:
 def gap_mm(avatar: Avatar, vertices: np.ndarray) -> float:
     landmarks = avatar.landmarks(vertices)
     return float(10 * np.linalg.norm(landmarks[UPPER] - landmarks[LOWER]))
+
+
+def spoken_gap_mm(networks: Pipeline, latent: np.ndarray) -> float:
+    """The gap that the deformation network makes of b, evaluated at the lips alone."""
+    assert isinstance(networks.face, NeuralFace)
+    avatar, face = networks.avatar, networks.face
+    corners = avatar.triangles[avatar.landmark_triangles[[UPPER, LOWER]]]  # [2, 3]
+    (displacement,) = face.deformation.run(face.points_V3[corners.reshape(-1)], latent)
+    vertices = avatar.template[corners] + displacement.reshape(2, 3, 3)
+    upper, lower = np.einsum("lk,lkx->lx", avatar.landmark_barycentrics[[UPPER, LOWER]], vertices)
+    return float(10 * np.linalg.norm(upper - lower))
 
 
 def test_the_window_of_a_frame_is_the_designs(avatar: Avatar) -> None:
@@ -118,21 +130,59 @@ def test_only_the_inpaint_box_changes(baked: Pipeline, avatar: Avatar) -> None:
 
 def test_the_mouth_rests_in_silence_and_in_noise(avatar: Avatar, networks: Pipeline) -> None:
     """Digital silence, and white noise at -50 dB: the lips stay within 1.5 mm of the template's rest gap."""
-    assert isinstance(networks.face, NeuralFace)
     rest = gap_mm(avatar, avatar.template)
     noise = 10 ** (-50 / 20) * np.random.default_rng(0).standard_normal(SAMPLE_RATE).astype(np.float32)
     for sound in (np.zeros(SAMPLE_RATE, np.float32), noise):
         with Pipeline(avatar, ring_of(sound), "baked") as pipeline:
             for k in range(5, 25, 4):
-                assert gap_mm(avatar, networks.face.displace(pipeline.latents.advance(k))) < rest + 1.5
+                assert spoken_gap_mm(networks, pipeline.latents.advance(k)) < rest + 1.5
 
 
 def test_the_mouth_opens_and_closes_with_the_sample(avatar: Avatar, networks: Pipeline, sample: np.ndarray) -> None:
-    assert isinstance(networks.face, NeuralFace)
     rest = gap_mm(avatar, avatar.template)
     frames = len(sample) // SAMPLES_PER_FRAME
-    gaps = [gap_mm(avatar, networks.face.displace(networks.latents.advance(k))) for k in range(min(frames, 100))]
+    gaps = [spoken_gap_mm(networks, networks.latents.advance(k)) for k in range(min(frames, 100))]
     assert max(gaps) > rest + 6 and min(gaps) < rest + 1.5
+
+
+def test_the_mouth_rests_within_100_ms_when_speech_is_cut_off(
+    avatar: Avatar, networks: Pipeline, sample: np.ndarray
+) -> None:
+    """In the middle of an open vowel: the second frame after the cut is at rest, and new speech moves it again."""
+    rest = gap_mm(avatar, avatar.template)
+    gaps = [
+        spoken_gap_mm(networks, networks.latents.advance(k))
+        for k in range(min(100, len(sample) // SAMPLES_PER_FRAME - 5))
+    ]
+    widest = int(np.argmax(gaps))
+    assert gaps[widest] > rest + 5
+    ring = AudioRing(8 * SAMPLE_RATE)
+    end = SAMPLES_PER_FRAME * widest + avatar.lookahead_samples
+    ring.write(Block(0, sample[:end]))
+    with Pipeline(avatar, ring, "baked") as pipeline:
+        for k in range(widest + 1):
+            latent = pipeline.latents.advance(k)
+        assert spoken_gap_mm(networks, latent) == pytest.approx(gaps[widest], abs=0.5)
+        ring.write(Block(end, np.zeros(0, np.float32), epoch=1))
+        ring.write(Block(end, np.zeros(2 * SAMPLES_PER_FRAME, np.float32), epoch=1))
+        after = [spoken_gap_mm(networks, pipeline.latents.advance(widest + k)) for k in (1, 2)]
+        assert after[1] < rest + 1.5, after
+        ring.write(Block(end + 2 * SAMPLES_PER_FRAME, sample[: 4 * SAMPLE_RATE], epoch=1))
+        again = [spoken_gap_mm(networks, pipeline.latents.advance(k)) for k in range(widest + 3, widest + 60)]
+    assert max(again) > rest + 5
+
+
+def test_a_skipped_frame_is_heard(avatar: Avatar, sample: np.ndarray) -> None:
+    """Dropping a frame changes nothing of those after it."""
+    with Pipeline(avatar, ring_of(sample), "baked") as pipeline:
+        for k in range(40):
+            wanted = pipeline.latents.advance(k)
+        for k in range(-9, 0):
+            pipeline.skip(k)
+        for k in range(39):
+            pipeline.skip(k)
+        found = pipeline.latents.advance(39)
+    np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
 def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:

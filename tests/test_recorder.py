@@ -13,9 +13,10 @@ import pytest
 from numpy.typing import NDArray
 
 from networks.contract import SAMPLES_PER_FRAME
-from realtime.audio_input import Block, blocks, read_speech
+from realtime.audio_input import Block
 from realtime.errors import MiravoxError
 from realtime.recorder import Recorder
+from realtime.sound_file import blocks, read_speech
 
 GREYS = [(255, 255, 255), (0, 0, 0), (128, 128, 128)]
 COLORS = [*GREYS, (200, 150, 120), (30, 60, 90), (255, 0, 0), (0, 255, 0), (0, 0, 255)]

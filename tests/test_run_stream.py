@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -27,7 +28,7 @@ from run_stream import main
 
 Arguments = list[str | Path]
 Run = Callable[[Arguments], tuple[int, str, str]]
-SMALL: Arguments = ["--size", "128"]  # quick
+SMALL: Arguments = ["--offline", "--size", "128"]  # quick
 
 
 @pytest.fixture
@@ -83,43 +84,61 @@ def frames_of(path: Path) -> list[NDArray[np.uint8]]:
 
 
 def test_dry_run_prints_the_resolved_configuration(run: Run) -> None:
-    code, out, err = run(["--source", "talk.wav", "--dry-run"])
+    code, out, err = run(["--dry-run"])
     assert code == 0 and err == ""
     assert json.loads(out) == {
-        "source": "talk.wav",
-        "record": "out/talk.mp4",
+        "source": "browser",
+        "record": None,
         "avatar": str(ROOT / "avatars" / "ada"),
         "target": "baked",
         "size_pixels": None,
-        "offline": True,
+        "offline": False,
+        "loop": False,
+        "device": None,
+        "window": False,
+        "host": "127.0.0.1",
+        "port": 8080,
+        "token": None,
+        "tls_cert": None,
+        "tls_key": None,
+        "ice_servers": [],
+        "max_sessions": 3,
+        "list_devices": False,
         "dry_run": True,
     }
     assert not list(Path().iterdir())
 
 
 def test_dry_run_keeps_what_was_said(run: Run) -> None:
-    options: Arguments = [
-        "--source",
-        "a.mp3",
-        "--record",
-        "b.mp4",
-        "--avatar",
-        "me",
-        "--target",
-        "onnx",
-        "--size",
-        "256",
-    ]
-    _, out, _ = run([*options, "--offline", "--dry-run"])
+    options = "--source a.mp3 --record b.mp4 --avatar me --target onnx --size 256 --loop --port 81 --max-sessions 2"
+    options += " --device USB --ice-server stun:stun.example --tls-cert c.pem --tls-key k.pem"
+    _, out, _ = run([*options.split(), "--dry-run"])
     found = json.loads(out)
     wanted = {"source": "a.mp3", "record": "b.mp4", "avatar": "me", "target": "onnx", "size_pixels": 256}
+    wanted |= {"loop": True, "port": 81, "max_sessions": 2, "device": "USB", "tls_cert": "c.pem", "tls_key": "k.pem"}
     assert {key: found[key] for key in wanted} == wanted
+    assert found["ice_servers"] == [{"url": "stun:stun.example", "username": None, "credential": None}]
 
 
-def test_without_options_the_avatar_says_its_sample(run: Run) -> None:
-    _, out, _ = run(["--dry-run"])
+def test_offline_without_a_source_the_avatar_says_its_sample(run: Run) -> None:
+    _, out, _ = run(["--offline", "--dry-run"])
     assert json.loads(out)["source"] == str(ROOT / "avatars" / "ada" / "sample.flac")
     assert json.loads(out)["record"] == "out/ada.mp4"
+
+
+def test_offline_names_the_video_after_the_recording(run: Run) -> None:
+    _, out, _ = run(["--offline", "--source", "talk.wav", "--dry-run"])
+    assert json.loads(out)["record"] == "out/talk.mp4"
+
+
+def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    out = capsys.readouterr().out
+    import run_stream
+
+    for option in re.findall(r"--[a-z-]+", run_stream.__doc__ or ""):
+        assert option in out
 
 
 @pytest.mark.parametrize(
@@ -134,6 +153,15 @@ def test_without_options_the_avatar_says_its_sample(run: Run) -> None:
         (["--source", "a.mp4", "--record", "./a.mp4"], "the source itself"),
         (["--sauce", "a.wav"], "--sauce"),
         (["a.wav"], "a.wav"),
+        (["--offline", "--source", "mic"], "a recording"),
+        (["--window"], "--source silence"),
+        (["--window", "--offline", "--source", "a.wav"], "--window"),
+        (["--port", "0"], "1 to 65535"),
+        (["--port", "eighty"], "--port"),
+        (["--max-sessions", "0"], "1 or more"),
+        (["--tls-cert", "a.pem"], "both or neither"),
+        (["--ice-server", "http://x"], "stun:"),
+        (["--ice-server", "turn:x,me"], "USERNAME"),
     ],
 )
 def test_wrong_options(run: Run, arguments: Arguments, word: str) -> None:
@@ -149,7 +177,7 @@ def test_wrong_options(run: Run, arguments: Arguments, word: str) -> None:
 )
 def test_odd_sources_render(run: Run, ada: Path, samples: int, rate: int, channels: int, frames: int) -> None:
     source = write_wav(Path("talk.wav"), tone(samples), rate, channels)
-    code, out, err = run(["--source", source, "--record", "talk.mp4", "--offline", *SMALL])
+    code, out, err = run(["--source", source, "--record", "talk.mp4", *SMALL])
     assert (code, err) == (0, "")
     assert out.startswith(f"{frames} frame") and "frames per second" in out and out.endswith("talk.mp4\n")
     images = frames_of(Path("talk.mp4"))
@@ -188,8 +216,10 @@ def test_targets_agree(run: Run, ada: Path) -> None:
 
 
 def test_the_sample_becomes_a_video(ada: Path, tmp_path: Path) -> None:
-    """As `make stream` does it, in a process of its own."""
-    done = subprocess.run([sys.executable, ROOT / "run_stream.py"], cwd=tmp_path, capture_output=True, text=True)
+    """In a process of its own."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "run_stream.py", "--offline"], cwd=tmp_path, capture_output=True, text=True
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert "out/ada.mp4" in done.stdout
     images = frames_of(tmp_path / "out" / "ada.mp4")
@@ -237,7 +267,7 @@ def video_only(path: Path) -> None:
 )
 def test_bad_sources(run: Run, ada: Path, make: Callable[[Path], None], word: str) -> None:
     make(Path("talk.wav"))
-    refused(run, ["--source", "talk.wav", "--record", "talk.mp4"], "talk.wav", word)
+    refused(run, ["--offline", "--source", "talk.wav", "--record", "talk.mp4"], "talk.wav", word)
 
 
 # Avatar folders that it cannot load
@@ -297,11 +327,11 @@ def change_info(folder: Path, **values: object) -> None:
 def test_bad_avatars(run: Run, ada: Path, damage: Callable[[Path], str]) -> None:
     shutil.copytree(ada, "me")
     word = damage(Path("me"))
-    refused(run, ["--source", write_wav(Path("a.wav"), tone(1600)), "--avatar", "me"], "me/", word)
+    refused(run, ["--offline", "--source", write_wav(Path("a.wav"), tone(1600)), "--avatar", "me"], "me/", word)
 
 
 def test_a_missing_avatar(run: Run) -> None:
-    refused(run, ["--avatar", "nobody"], "nobody")
+    refused(run, ["--offline", "--avatar", "nobody"], "nobody")
 
 
 # Outputs that it cannot write
@@ -320,7 +350,13 @@ def test_a_full_disk(run: Run, ada: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        refused(run, ["--source", "talk.wav", "--record", "talk.mp4"], "talk.mp4", "takes no more", "Free some space")
+        refused(
+            run,
+            ["--offline", "--source", "talk.wav", "--record", "talk.mp4"],
+            "talk.mp4",
+            "takes no more",
+            "Free some space",
+        )
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert Path("talk.mp4").read_bytes() == b"an earlier recording"
@@ -335,7 +371,9 @@ def test_no_opengl(run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(moderngl, "create_context", create_context)
     source = write_wav(Path("a.wav"), tone(1600))
-    refused(run, ["--source", source, "--record", "a.mp4"], "OpenGL", "libEGL.so not found", "apt-get install")
+    refused(
+        run, ["--offline", "--source", source, "--record", "a.mp4"], "OpenGL", "libEGL.so not found", "apt-get install"
+    )
 
 
 @pytest.mark.parametrize("fault", [signal.SIGTERM, signal.SIGINT])

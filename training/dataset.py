@@ -20,10 +20,10 @@ from tqdm import tqdm
 from networks.audio_encoder import AudioEncoder
 from networks.contract import EMBEDDING, EMBEDDINGS, FRAME_RATE, MASKS
 from networks.losses import MASK_WEIGHTS
-from realtime.audio_input import read_speech
 from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows, windows_of_take
 from realtime.rasteriser import Camera, Rasteriser, create_context
+from realtime.sound_file import read_speech
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]

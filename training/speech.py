@@ -28,9 +28,9 @@ from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
 from networks.contract import DEFAULT_LOOKAHEAD, EMBEDDING, LOOKAHEAD_STEP, SAMPLE_RATE, WINDOW_SAMPLES
-from realtime.audio_input import read_speech
 from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows
+from realtime.sound_file import read_speech
 from training.phones import PHONE_RATE, PHONES, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
 from training.run import Checkpoint, log_line, open_run, plot_log
 

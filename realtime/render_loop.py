@@ -1,0 +1,169 @@
+"""RenderLoop: the thread that owns OpenGL. Waits for samples, never for a timer; hands over the newest frame."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.contract import SAMPLES_PER_FRAME
+from realtime.audio_ring import AudioRing, SamplesOverwritten
+from realtime.errors import MiravoxError
+from realtime.pipeline import Pipeline
+from realtime.stage_timer import StageTimer
+
+log = logging.getLogger("miravox")
+
+POLL_SECONDS = 0.1  # how long a wait for samples may delay the end of the loop
+
+
+@dataclass(frozen=True)
+class Frame:
+    """A finished frame: it shows the speech at sample 640 k."""
+
+    index: int  # k
+    image: NDArray[np.uint8]  # [size, size, 3] sRGB
+    epoch: int
+    ready: float  # perf_counter seconds: when it was finished
+
+    @property
+    def sample(self) -> int:
+        return SAMPLES_PER_FRAME * self.index
+
+
+class Mailbox:
+    """One slot between two threads: the newest frame wins, and one that was not fetched in time is counted."""
+
+    def __init__(self) -> None:
+        self._filled = threading.Condition()
+        self._frame: Frame | None = None
+        self._closed = False
+        self.replaced = 0
+
+    def put(self, frame: Frame) -> None:
+        with self._filled:
+            self.replaced += self._frame is not None
+            self._frame = frame
+            self._filled.notify()
+
+    def take(self) -> Frame | None:
+        """Waits for a frame; None once the mailbox is closed."""
+        with self._filled:
+            self._filled.wait_for(lambda: self._frame is not None or self._closed)
+            frame, self._frame = self._frame, None
+            return None if self._closed else frame
+
+    def take_now(self) -> Frame | None:
+        """The frame, if there is one."""
+        with self._filled:
+            frame, self._frame = self._frame, None
+            return frame
+
+    def close(self) -> None:
+        with self._filled:
+            self._closed = True
+            self._filled.notify_all()
+
+
+class RenderLoop:
+    """Renders frame k as soon as sample 640 k + lookahead is in the ring.
+
+    Args:
+        make_pipeline: is called on the loop's thread, which owns the OpenGL context.
+        wanted: whether anybody looks; nothing is computed while nobody does.
+
+    Counts, in the timer: `rendered`; `late`, when a frame was finished after the next one's samples had come;
+    `dropped`, when it was more than one frame behind and left frames out.
+    """
+
+    def __init__(
+        self,
+        make_pipeline: Callable[[], Pipeline],
+        ring: AudioRing,
+        lookahead_samples: int,
+        mailbox: Mailbox,
+        timer: StageTimer,
+        wanted: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self._make_pipeline, self._ring, self._lookahead = make_pipeline, ring, lookahead_samples
+        self._mailbox, self._timer, self._wanted = mailbox, timer, wanted
+        self._ready = threading.Event()
+        self._running, self._stopping = threading.Event(), threading.Event()
+        self.failure: Exception | None = None
+        self._thread = threading.Thread(target=self._main, name="render", daemon=True)
+        self._thread.start()
+
+    def wait_until_ready(self) -> None:
+        """Returns when the networks are loaded and warm. Raises what went wrong."""
+        self._ready.wait()
+        if self.failure is not None:
+            raise self.failure
+
+    def start(self) -> None:
+        """Begins with frame 0."""
+        self._running.set()
+
+    def stop(self) -> None:
+        """Ends the loop; returns when OpenGL is released."""
+        self._stopping.set()
+        self._running.set()
+        self._thread.join()
+
+    def _main(self) -> None:
+        try:
+            with self._make_pipeline() as pipeline:
+                pipeline.warm_up()
+                self._ready.set()
+                self._running.wait()
+                self._loop(pipeline)
+        except Exception as error:
+            self.failure = error
+            level = logging.WARNING if isinstance(error, MiravoxError) else logging.ERROR
+            log.log(level, "rendering stopped: %s", error, exc_info=not isinstance(error, MiravoxError))
+        finally:
+            self._ready.set()
+
+    def _newest(self) -> int:
+        """The newest frame whose samples are all there."""
+        return (self._ring.end_sample - self._lookahead) // SAMPLES_PER_FRAME
+
+    def _loop(self, pipeline: Pipeline) -> None:
+        k = 0
+        while not self._stopping.is_set():
+            if not self._ring.wait_for(SAMPLES_PER_FRAME * k + self._lookahead, POLL_SECONDS):
+                continue
+            newest = self._newest()
+            if not self._wanted():
+                k = newest + 1
+                continue
+            if newest - k > 1:
+                self._timer.count("dropped", newest - k)
+                self._catch_up(pipeline, k, newest)
+                k = newest
+            started, epoch = perf_counter(), self._ring.epoch
+            try:
+                image = pipeline.render(k)
+            except SamplesOverwritten:  # the machine slept: begin where the ring is
+                self._timer.count("dropped")
+                k = self._newest()
+                continue
+            ready = perf_counter()
+            self._timer.add("frame", 1000 * (ready - started))
+            self._timer.count("rendered")
+            self._mailbox.put(Frame(k, image, epoch, ready))
+            k += 1
+            if self._newest() >= k:
+                self._timer.count("late")
+
+    def _catch_up(self, pipeline: Pipeline, first: int, end: int) -> None:
+        """Frames that are dropped are heard all the same, unless that is hopeless."""
+        try:
+            for k in range(first, end):
+                pipeline.skip(k)
+        except SamplesOverwritten:
+            return

@@ -1,0 +1,74 @@
+"""Sound of any rate and layout -> 16 kHz mono float32, piece by piece, without a seam between the pieces (PyAV)."""
+
+from __future__ import annotations
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from networks.contract import SAMPLE_RATE
+
+FloatArray = NDArray[np.float32]
+
+# How much faster or slower a stream may be played to correct a sound card's clock: inaudible.
+SPEED_STEP = 0.005
+
+
+class StreamResampler:
+    """Mono float32 at `rate` Hz -> mono float32 at 16 kHz, at a speed of 1 - 0.005, 1 or 1 + 0.005 of the original."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.speed = 0  # -1, 0 or 1 steps
+        self._resampler = self._make()
+
+    def _make(self) -> av.AudioResampler | None:
+        if self._claimed_rate == SAMPLE_RATE:
+            return None
+        return av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
+
+    @property
+    def _claimed_rate(self) -> int:
+        """Sound that claims a higher rate than it has comes out shorter."""
+        return round(self.rate * (1 + SPEED_STEP * self.speed))
+
+    def set_speed(self, speed: int) -> FloatArray:
+        """Changes the speed from the next piece on; returns the few samples that the old setting still held back."""
+        if speed == self.speed:
+            return np.zeros(0, np.float32)
+        rest = self._run(None)
+        self.speed = speed
+        self._resampler = self._make()
+        return rest
+
+    def __call__(self, samples: FloatArray) -> FloatArray:
+        """float32 [n] -> float32 [about n * 16000 / rate]."""
+        if self._resampler is None or not len(samples):
+            return samples
+        carrier = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
+        carrier.sample_rate = self._claimed_rate
+        return self._run(carrier)
+
+    def _run(self, carrier: av.AudioFrame | None) -> FloatArray:
+        if self._resampler is None:
+            return np.zeros(0, np.float32)
+        pieces = [np.asarray(out.to_ndarray()[0], np.float32) for out in self._resampler.resample(carrier)]
+        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+
+
+def mono(frame: av.AudioFrame) -> tuple[FloatArray, int]:
+    """The mean of a frame's channels as float32 [n] in [-1, 1], and how many values were not finite.
+
+    By hand, since the resampler refuses channel layouts that have no name, and would smear a NaN over its neighbours.
+    """
+    values = frame.to_ndarray()
+    if not frame.format.is_planar:
+        values = values.reshape(-1, frame.layout.nb_channels).T
+    if values.dtype == np.uint8:
+        return ((values.astype(np.float32) - 128) / 128).mean(axis=0), 0
+    if np.issubdtype(values.dtype, np.integer):
+        return (values.astype(np.float32) / np.float32(2 ** (8 * values.itemsize - 1))).mean(axis=0), 0
+    good = np.isfinite(values)
+    bad = int(values.size - np.count_nonzero(good))
+    clipped = np.clip(np.where(good, values, 0) if bad else values, -1, 1)
+    return clipped.mean(axis=0, dtype=np.float32), bad

@@ -1,0 +1,63 @@
+"""Serves an avatar until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import sys
+
+from realtime.avatar import load_avatar
+from realtime.config import StreamConfig
+from realtime.server import Server, link, start
+
+SWITCH_INTERVAL_SECONDS = 0.0005  # of Python's lock: a busy thread must not hold up the event loop
+
+
+def serve(config: StreamConfig) -> None:
+    """Returns after SIGINT or SIGTERM, or when the window was closed. Raises MiravoxError if it cannot start."""
+    logging.basicConfig(level=logging.WARNING, format="miravox: %(message)s", stream=sys.stderr)
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    asyncio.run(_serve(config))
+
+
+async def _serve(config: StreamConfig) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopping.set)
+    server = Server(config, load_avatar(config.avatar))
+    runner = await start(server)  # first, since a port in use should be told at once
+    watching = asyncio.ensure_future(server.watch_failures())
+    try:
+        await server.open()
+        print(f"Miravox: {server.avatar.name} is at {link(config)} (Ctrl-C stops)", flush=True)
+        if config.window:
+            await _show(config, server, stopping)
+        else:
+            await stopping.wait()
+    finally:
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+        await server.close()
+        await runner.cleanup()
+
+
+async def _show(config: StreamConfig, server: Server, stopping: asyncio.Event) -> None:
+    """The preview window beside the stream, until it is closed or the server told to stop."""
+    from realtime.preview import Window
+
+    assert server.shared is not None
+    window = Window(f"Miravox: {server.avatar.name}", server.size)
+    server.shared.taps.append(window)
+    showing = asyncio.ensure_future(window.show(server.shared.latency_ms))
+    waiting = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait({showing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        server.shared.taps.remove(window)
+        for task in (showing, waiting):
+            task.cancel()
+        window.destroy()

@@ -1,0 +1,273 @@
+"""Session: one avatar that speaks. Wires audio input, ring, render loop, encoders and the tracks of its viewers.
+
+source -> AudioInput -> AudioRing -> RenderLoop -> Mailbox -> encoder thread -> event loop -> viewers' tracks
+                     -> SpeechOut ------------------------------------------> event loop -> viewers' tracks
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+from typing import Any, Protocol
+
+from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.audio_input import AudioInput, Block
+from realtime.audio_ring import AudioRing
+from realtime.avatar import Avatar
+from realtime.encoders import FrameConverter, Packet, RateControl, VideoEncoder
+from realtime.pipeline import Pipeline
+from realtime.render_loop import Frame, Mailbox, RenderLoop
+from realtime.sound_file import read_speech
+from realtime.sources import BrowserMicrophone, Microphone, Recording, Silence, Source
+from realtime.stage_timer import StageTimer
+from realtime.tracks import EncodedTrack, SpeechOut
+
+log = logging.getLogger("miravox")
+
+RING_SECONDS = 2
+# Speech leaves so much later than it came: the lookahead that its frame waits for and rendering, less what a browser
+# plays sound later than pictures (Chromium: 80 ms at the WebAudio output). Measured by `python -m bench latency`.
+SPEECH_LEAD_SAMPLES = 800
+SERVER_SOURCES = ("mic", "sample", "silence")  # what a page may ask for, besides its own microphone or file
+
+
+class Tap(Protocol):
+    """Something else that takes what is streamed: a recording, a window."""
+
+    def frame(self, frame: Frame) -> None: ...
+
+    def speech(self, block: Block) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Session:
+    """One avatar and its speech; many viewers. Made and closed on the event loop; `load` and `close` may take a second.
+
+    Args:
+        device: of the sound card's microphone; None is the default.
+        totals: a server's stage times and counts.
+    """
+
+    def __init__(
+        self,
+        avatar: Avatar,
+        target: str,
+        size: int,
+        device: str | None,
+        totals: StageTimer | None = None,
+    ) -> None:
+        self.avatar, self.size, self._device = avatar, size, device
+        self.timer = StageTimer(totals)
+        self.ring = AudioRing(RING_SECONDS * SAMPLE_RATE)
+        self.input = AudioInput(self._hear, phase=avatar.lookahead_samples)
+        self.source: Source | None = None
+        self.taps: list[Tap] = []
+        self.wall_clock_zero = 0.0  # seconds since 1970 at sample 0
+        self._loop = asyncio.get_running_loop()
+        self._tracks: dict[str, set[EncodedTrack]] = {"H264": set(), "VP8": set(), "audio": set()}
+        self._estimates: dict[EncodedTrack, Callable[[], int | None]] = {}
+        self._encoders = {codec: VideoEncoder(codec, size) for codec in ("H264", "VP8")}
+        self._rate = RateControl()
+        self._speech_out = SpeechOut(
+            max(0, avatar.lookahead_samples - SPEECH_LEAD_SAMPLES), self._send_speech, self.input.played,
+            wanted=lambda: bool(self._tracks["audio"]),
+        )  # fmt: skip
+        self._mailbox = Mailbox()
+        self._render_loop = RenderLoop(
+            lambda: Pipeline(avatar, self.ring, target, size, self.timer), self.ring, avatar.lookahead_samples,
+            self._mailbox, self.timer, wanted=lambda: self.viewers > 0 or bool(self.taps),
+        )  # fmt: skip
+        self._encode_thread = threading.Thread(target=self._encode, name="encode", daemon=True)
+        self._started = False
+
+    # Life
+
+    async def load(self) -> None:
+        """Returns when frames can be rendered. Raises what stands in the way."""
+        await asyncio.to_thread(self._render_loop.wait_until_ready)
+
+    def start(self) -> None:
+        """Starts the sample clock at sample 0: silence until a source is opened."""
+        self._started = True
+        self.wall_clock_zero = time.time()
+        self._encode_thread.start()
+        self.input.start()
+        self._render_loop.start()
+
+    async def close(self) -> None:
+        """Ends every thread of the session and closes its source."""
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        if self.source is not None:
+            self.source.close()
+        self.input.stop()
+        self._mailbox.close()
+        self._render_loop.stop()
+        if self._started:
+            self._encode_thread.join()
+        for tap in self.taps:
+            tap.close()
+
+    @property
+    def failure(self) -> Exception | None:
+        """What ended the rendering, if something did."""
+        return self._render_loop.failure
+
+    # Source
+
+    async def open_source(self, kind: str, file: Path | None = None, name: str = "", loop: bool = True) -> None:
+        """Another source takes over: browser, mic, sample, silence or file. On a MiravoxError the old one stays.
+
+        Args:
+            file: of kind "file"; `name` is what it is called.
+            loop: recordings are said again and again.
+        """
+        await asyncio.to_thread(self._open_source, kind, file, name, loop)
+
+    def _open_source(self, kind: str, file: Path | None, name: str, loop: bool) -> None:
+        before, opened = self.source, self._make_source(kind, file, name, loop)
+        self.source = opened
+        if before is not None:
+            before.close()
+
+    def _make_source(self, kind: str, file: Path | None, name: str, loop: bool) -> Source:
+        if kind == "browser":
+            return BrowserMicrophone(self.input)
+        elif kind == "mic":
+            return Microphone(self.input, self._device)
+        elif kind == "sample":
+            samples = read_speech(self.avatar.sample).samples
+            return Recording(self.input, samples, self.avatar.sample.name, "sample", loop)
+        elif kind == "file":
+            assert file is not None
+            return Recording(self.input, read_speech(file).samples, name or file.name, "file", loop)
+        else:
+            assert kind == "silence", kind
+            return Silence(self.input)
+
+    # Speech: on the audio input's thread
+
+    def _hear(self, block: Block) -> None:
+        self.ring.write(block)
+        self._speech_out.write(block)
+        for tap in self.taps:
+            tap.speech(block)
+
+    def _send_speech(self, packet: Packet) -> None:
+        self._on_loop(self._fan_out, "audio", [packet])
+
+    # Frames: on the encoder thread
+
+    def _encode(self) -> None:
+        convert = FrameConverter()
+        while (frame := self._mailbox.take()) is not None:
+            if frame.epoch < self.input.epoch:
+                self.timer.count("cut_off")
+                continue
+            self.timer.add("hand-over", 1000 * (perf_counter() - frame.ready))
+            codecs = [codec for codec in ("H264", "VP8") if self._tracks[codec]]
+            if codecs:
+                with self.timer.measure("conversion"):
+                    picture = convert(frame.image)
+                bitrate = self._rate.update(self._estimate(), frame.index)
+                for codec in codecs:
+                    with self.timer.measure("encoding"):
+                        packets = self._encoders[codec].encode(picture, frame.index, bitrate)
+                    self._on_loop(self._fan_out, codec, packets, perf_counter())
+            for tap in self.taps:
+                tap.frame(frame)
+
+    def _estimate(self) -> int | None:
+        """What the slowest viewer's network carries."""
+        found = [estimate for ask in list(self._estimates.values()) if (estimate := ask()) is not None]
+        return min(found, default=None)
+
+    def _on_loop(self, call: Callable[..., None], *arguments: object) -> None:
+        try:
+            self._loop.call_soon_threadsafe(call, *arguments)
+        except RuntimeError:  # the event loop has ended; so does the session
+            return
+
+    # Viewers: on the event loop
+
+    def _fan_out(self, kind: str, packets: list[Packet], encoded: float | None = None) -> None:
+        if encoded is not None:
+            self.timer.add("sending", 1000 * (perf_counter() - encoded))
+        for track in self._tracks[kind]:
+            for packet in packets:
+                track.put(packet)
+
+    @property
+    def viewers(self) -> int:
+        return len(self._tracks["audio"])
+
+    def add_viewer(self, codec: str, estimate: Callable[[], int | None]) -> tuple[EncodedTrack, EncodedTrack]:
+        """A viewer's video and audio track. `estimate` tells what the viewer's network carries, in bits per second."""
+        video = EncodedTrack("video", self._encoders[codec].request_keyframe)
+        audio = EncodedTrack("audio")
+        self._tracks[codec].add(video)
+        self._tracks["audio"].add(audio)
+        self._estimates[video] = estimate
+        return video, audio
+
+    def remove_viewer(self, video: EncodedTrack, audio: EncodedTrack) -> None:
+        for codec in ("H264", "VP8"):
+            self._tracks[codec].discard(video)
+        self._tracks["audio"].discard(audio)
+        self._estimates.pop(video, None)
+
+    def request_keyframe(self, codec: str) -> None:
+        self._encoders[codec].request_keyframe()
+
+    def status(self) -> dict[str, Any]:
+        """What the page and /stats show. Times in milliseconds."""
+        source = self.source.state() if self.source is not None else None
+        arrival, counts = self.input.arrival, self.input.counts
+        rendered = self.timer.counted("rendered")
+        lost = self.failure
+        if lost is not None:
+            state, message = "lost", f"rendering stopped: {lost}"
+        elif source is not None:
+            state, message = source.state, source.message or ""
+        else:
+            state, message = "waiting", ""
+        return {
+            "viewers": self.viewers,
+            "source": {
+                "kind": source.kind if source else "silence",
+                "name": source.name if source else "silence",
+                "state": state,
+                "message": message or None,
+            },
+            "arrival": {"sample": arrival.sample, "time_ms": 1000 * arrival.seconds},
+            "mic": None if arrival.source_time is None else {
+                "rtp_timestamp": arrival.source_time, "sample": arrival.sample,
+            },
+            "lookahead_ms": 1000 * self.avatar.lookahead_samples / SAMPLE_RATE,
+            "fps": self.timer.rate("frame"),
+            "frames": {
+                "rendered": rendered,
+                "late": self.timer.counted("late"),
+                "dropped": self.timer.counted("dropped") + self._mailbox.replaced,
+                "cut_off": self.timer.counted("cut_off"),
+            },
+            "samples": {"silence": counts.silence, "discarded": counts.discarded, "bad": counts.bad},
+            "stages_ms": self.timer.percentiles(),
+            "drift_ms": round(1000 * self.input.drift_seconds, 2),
+        }  # fmt: skip
+
+    def bitrate(self, codec: str) -> int:
+        return self._encoders[codec].bitrate
+
+    def latency_ms(self, frame: Frame) -> float:
+        """From the arrival of the sample that a frame shows until now."""
+        arrival = self.input.arrival
+        arrived = arrival.seconds + (SAMPLES_PER_FRAME * frame.index - arrival.sample) / SAMPLE_RATE
+        return 1000 * (time.monotonic() - arrived)

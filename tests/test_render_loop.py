@@ -1,0 +1,191 @@
+"""The render loop on a pipeline that the test holds still: what is late, dropped, skipped, handed over."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.audio_input import Block
+from realtime.audio_ring import AudioRing
+from realtime.errors import MiravoxError
+from realtime.render_loop import Frame, Mailbox, RenderLoop
+from realtime.stage_timer import StageTimer
+
+LOOKAHEAD = 1800
+
+
+class SlowPipeline:
+    """Renders when it is let to; notes what it was asked for."""
+
+    def __init__(self) -> None:
+        self.rendered: list[int] = []
+        self.skipped: list[int] = []
+        self.entered = threading.Semaphore(0)
+        self.let = threading.Semaphore(0)
+        self.error: Exception | None = None
+        self.closed = False
+
+    def warm_up(self) -> None:
+        pass
+
+    def render(self, k: int) -> Any:
+        self.entered.release()
+        assert self.let.acquire(timeout=60)
+        if self.error is not None:
+            raise self.error
+        self.rendered.append(k)
+        return np.full((2, 2, 3), k % 256, np.uint8)
+
+    def skip(self, k: int) -> None:
+        self.skipped.append(k)
+
+    def __enter__(self) -> SlowPipeline:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.closed = True
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.pipeline, self.ring = SlowPipeline(), AudioRing(2 * SAMPLE_RATE)
+        self.mailbox, self.timer = Mailbox(), StageTimer()
+        self.watched = True
+        made: Any = self.pipeline
+        self.loop = RenderLoop(
+            lambda: made, self.ring, LOOKAHEAD, self.mailbox, self.timer, wanted=lambda: self.watched
+        )
+        self.loop.wait_until_ready()
+
+    def hear_until(self, frame: int) -> None:
+        """Exactly the samples that frame k needs."""
+        end = SAMPLES_PER_FRAME * frame + LOOKAHEAD
+        self.ring.write(Block(self.ring.end_sample, np.zeros(end - self.ring.end_sample, np.float32)))
+
+    def let_one_pass(self) -> Frame:
+        self.pipeline.let.release()
+        frame = self.mailbox.take()
+        assert frame is not None
+        return frame
+
+    def wait_until_rendering(self) -> None:
+        assert self.pipeline.entered.acquire(timeout=60)
+
+
+@pytest.fixture
+def bench() -> Iterator[Bench]:
+    bench = Bench()
+    yield bench
+    for _ in range(100):
+        bench.pipeline.let.release()
+    bench.loop.stop()
+
+
+def test_a_frame_is_rendered_when_its_last_sample_has_come(bench: Bench) -> None:
+    bench.loop.start()
+    bench.ring.write(Block(0, np.zeros(LOOKAHEAD - 1, np.float32)))
+    assert not bench.pipeline.entered.acquire(timeout=0.3), "one sample is missing"
+    bench.hear_until(0)
+    bench.wait_until_rendering()
+    frame = bench.let_one_pass()
+    assert (frame.index, frame.sample) == (0, 0)
+    bench.hear_until(1)
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().sample == SAMPLES_PER_FRAME
+    assert bench.timer.counted("late") == bench.timer.counted("dropped") == 0
+
+
+def test_one_frame_behind_is_late_and_nothing_is_dropped(bench: Bench) -> None:
+    bench.loop.start()
+    bench.hear_until(0)
+    bench.wait_until_rendering()
+    bench.hear_until(1)
+    assert bench.let_one_pass().index == 0
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().index == 1
+    assert bench.timer.counted("late") == 1 and bench.timer.counted("dropped") == 0
+
+
+def test_more_than_a_frame_behind_drops_frames_but_hears_their_speech(bench: Bench) -> None:
+    bench.loop.start()
+    bench.hear_until(0)
+    bench.wait_until_rendering()
+    bench.hear_until(5)
+    assert bench.let_one_pass().index == 0
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().index == 5
+    assert bench.pipeline.skipped == [1, 2, 3, 4]
+    assert bench.timer.counted("dropped") == 4 and bench.timer.counted("rendered") == 2
+
+
+def test_a_machine_that_slept_begins_where_the_ring_is(bench: Bench) -> None:
+    bench.loop.start()
+    bench.hear_until(0)
+    bench.wait_until_rendering()
+    bench.hear_until(500)  # 20 s, ten times the ring
+    assert bench.let_one_pass().index == 0
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().index == 500
+    assert bench.timer.counted("dropped") == 499
+
+
+def test_nothing_is_rendered_while_nobody_looks(bench: Bench) -> None:
+    bench.watched = False
+    bench.loop.start()
+    bench.hear_until(30)
+    assert not bench.pipeline.entered.acquire(timeout=0.3)
+    bench.watched = True
+    bench.hear_until(31)
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().index == 31
+    assert bench.timer.counted("dropped") == 0
+
+
+def test_a_frame_carries_the_epoch_that_it_was_rendered_in(bench: Bench) -> None:
+    bench.loop.start()
+    bench.hear_until(0)
+    bench.wait_until_rendering()
+    bench.ring.write(Block(bench.ring.end_sample, np.zeros(0, np.float32), epoch=3))
+    assert bench.let_one_pass().epoch == 0, "its speech was cut off meanwhile"
+    bench.ring.write(Block(bench.ring.end_sample, np.zeros(SAMPLES_PER_FRAME, np.float32), epoch=3))
+    bench.wait_until_rendering()
+    assert bench.let_one_pass().epoch == 3
+
+
+def test_a_fault_ends_the_loop_and_is_told(bench: Bench) -> None:
+    bench.pipeline.error = MiravoxError("source.mp4", found="no frame 3", wanted="598", remedy="Get it again.")
+    bench.loop.start()
+    bench.hear_until(0)
+    bench.pipeline.let.release()
+    bench.loop._thread.join(60)
+    assert bench.loop.failure is bench.pipeline.error and bench.pipeline.closed
+
+
+def test_a_pipeline_that_cannot_be_made_is_told() -> None:
+    def make() -> Any:
+        raise MiravoxError("OpenGL", found="none", wanted="3.3", remedy="Install it.")
+
+    loop = RenderLoop(make, AudioRing(SAMPLE_RATE), LOOKAHEAD, Mailbox(), StageTimer())
+    with pytest.raises(MiravoxError, match="OpenGL"):
+        loop.wait_until_ready()
+    loop.stop()
+
+
+def frame(index: int) -> Frame:
+    return Frame(index, np.zeros((2, 2, 3), np.uint8), 0, 0.0)
+
+
+def test_the_newest_frame_wins() -> None:
+    mailbox = Mailbox()
+    assert mailbox.take_now() is None
+    for k in range(3):
+        mailbox.put(frame(k))
+    taken = mailbox.take()
+    assert taken is not None and taken.index == 2 and mailbox.replaced == 2
+    mailbox.close()
+    assert mailbox.take() is None
