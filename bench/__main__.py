@@ -1,4 +1,4 @@
-"""python -m bench fidelity | throughput | articulation | sheet, each with --json F (sheet: --png F)."""
+"""python -m bench fidelity | throughput | articulation | latency, each with --json F; sheet --png F; screenshots."""
 
 from __future__ import annotations
 
@@ -31,14 +31,25 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     articulation = commands.add_parser("articulation", help="lips against phones on held-out speech")
     articulation.add_argument("--utterances", type=int, default=12, help="at most, of each corpus")
 
+    latency = commands.add_parser("latency", help="mouth to photon in a headless browser")
+    latency.add_argument("--seconds", type=float, default=120.0, help="measured, less the first five")
+    latency.add_argument("--audio", type=Path, help="recording for the microphone; the avatar's sample by default")
+    latency.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    latency.add_argument("--png", type=Path, help="picture of the figures")
+    latency.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="of the media packets, both ways")
+    latency.add_argument("--outage", type=float, default=0.0, metavar="SECONDS", help="once, in the middle")
+
     sheet = commands.add_parser("sheet", help="frames beside their phones")
     sheet.add_argument("--id", default="7511-102419-0000", help="an utterance of the label file")
     sheet.add_argument("--png", type=Path, required=True)
     sheet.add_argument("--first", type=int, default=0, help="first frame")
 
-    for command in (fidelity, throughput, articulation, sheet):
+    screenshots = commands.add_parser("screenshots", help="pictures of the page in every state")
+    screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
+
+    for command in (fidelity, throughput, articulation, latency, sheet, screenshots):
         command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, throughput, articulation):
+    for command in (fidelity, throughput, articulation, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -81,6 +92,17 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
         measured = articulation.articulation(avatar, o.utterances)
         articulation.print_table(measured)
         save({"figures": measured}, config, o.json)
+    elif o.command == "latency":
+        from bench import latency
+
+        timed = latency.latency(avatar, o.target, o.audio, o.seconds, o.loss, o.outage, o.png)
+        latency.print_table(timed)
+        save(timed, config, o.json)
+    elif o.command == "screenshots":
+        from bench.screenshots import screenshots
+
+        for path in screenshots(avatar, o.out):
+            print(path)
     else:
         assert o.command == "sheet"
         from bench.articulation import phone_sheet

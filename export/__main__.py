@@ -3,6 +3,7 @@
 python -m export bake --dataset DIR [--encoder F --face F --out DIR]
 python -m export pack --dataset DIR --name NAME --consent TEXT --sample FLAC [--encoder F --face F --baked DIR
 --composition F] --out DIR
+python -m export composition --avatar DIR --composition F --out DIR
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from export.baked import BakeConfig, bake
 from export.pack import pack
+from export.recompose import recompose
 from realtime.errors import MiravoxError
 from training.dataset import embed_dataset, load_dataset
 from training.face import load_encoder, load_face, lookahead_of
@@ -41,6 +43,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--name", required=True)
             command.add_argument("--consent", required=True, help="who consented to being shown, and how that is known")
             command.add_argument("--sample", type=Path, required=True, help="FLAC that ships as the sample recording")
+    command = commands.add_parser("composition", help="put another composition network into an avatar")
+    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--composition", type=Path, default=Path("build/distilled/composition.safetensors"))
+    command.add_argument("--out", type=Path, required=True)
     return parser.parse_args(arguments)
 
 
@@ -53,6 +59,8 @@ def main() -> None:
             networks, _, _ = load_face(o.face)
             windows = embed_dataset(encoder, dataset, lookahead_of(encoder_config))
             print(json.dumps(bake(dataset, networks, windows, o.out, BakeConfig(color_rank=o.color_rank)), indent=2))
+        elif o.command == "composition":
+            print(recompose(o.avatar, o.composition, o.out))
         else:
             print(pack(o.dataset, o.encoder, o.face, o.baked, o.composition, o.out, o.name, o.consent, o.sample))
     except MiravoxError as error:

@@ -33,8 +33,9 @@ class BakedFace:
         baked = load_file(folder / "baked.safetensors")
         self.context, self.camera, (self.width, self.height) = context, camera, box_size
         self.coefficients = Engine(folder / "coefficients.onnx", COEFFICIENTS, threads=1)
-        self.mean_positions = baked["positions"].reshape(-1)  # neutral + D0, [3 V']
-        displacement = baked["displacement_components"].astype(np.float32)  # [D, V', 3]
+        used, triangles = np.unique(baked["triangles"], return_inverse=True)  # V' vertices of those that were baked
+        self.mean_positions = np.ascontiguousarray(baked["positions"][used]).reshape(-1)  # neutral + D0, [3 V']
+        displacement = baked["displacement_components"][:, used].astype(np.float32)  # [D, V', 3]
         self.displacement_T = np.ascontiguousarray(displacement.reshape(len(displacement), -1).T)
         color = baked["color_components"].astype(np.float32)  # [C, h, w, 3]
         self.change_shape = color.shape[1:]
@@ -53,8 +54,8 @@ class BakedFace:
         self.program["mean_color"], self.program["change"] = 0, 1
         self.program["mean_size"], self.program["change_size"] = mean_size, change_size
         self.positions = context.buffer(reserve=self.mean_positions.nbytes, dynamic=True)
-        uv = context.buffer(np.ascontiguousarray(baked["uv"], np.float32).tobytes())
-        index = context.buffer(np.ascontiguousarray(baked["triangles"], np.int32).tobytes())
+        uv = context.buffer(np.ascontiguousarray(baked["uv"][used], np.float32).tobytes())
+        index = context.buffer(triangles.astype(np.int32).tobytes())
         self.mesh = context.vertex_array(self.program, [(self.positions, "3f", "position"), (uv, "2f", "uv")], index)
         self.target = context.framebuffer([context.texture(box_size, 4)], context.depth_renderbuffer(box_size))
         self.face = np.zeros((self.height, self.width, 4), np.uint8)

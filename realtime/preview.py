@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import Any
 
 import glfw
 import moderngl
@@ -23,8 +24,9 @@ class Window:
 
     def __init__(self, name: str, size: int) -> None:
         """Raises MiravoxError if there is no display."""
+        glfw.ERROR_REPORTING = "ignore"  # it would warn on stderr; what went wrong is asked for below
         if not glfw.init():
-            raise self._error("no display, or no permission to use it")
+            raise _error("no display")
         glfw.window_hint(glfw.CONTEXT_VERSION_MAJOR, 3)
         glfw.window_hint(glfw.CONTEXT_VERSION_MINOR, 3)
         glfw.window_hint(glfw.OPENGL_PROFILE, glfw.OPENGL_CORE_PROFILE)
@@ -32,21 +34,23 @@ class Window:
         self._name = name
         self._handle = glfw.create_window(size, size, name, None, None)
         if not self._handle:
+            error = _error("a display without OpenGL 3.3")
             glfw.terminate()
-            raise self._error("a display without OpenGL 3.3")
+            raise error
+        glfw.set_window_aspect_ratio(self._handle, 1, 1)
         glfw.make_context_current(self._handle)
         glfw.swap_interval(0)  # waiting for the screen would hold up the event loop
-        self._context = moderngl.create_context(require=330)
+        try:
+            functions: Any = _Functions()
+            self._context = moderngl.create_context(require=330, context=functions)
+        except Exception as cause:  # moderngl raises Exception itself
+            glfw.terminate()
+            raise _error(f"a display without OpenGL 3.3 ({cause})") from cause
         self._texture = self._context.texture((size, size), 3, alignment=1)
+        self._texture.repeat_x = self._texture.repeat_y = False  # a larger window mixes no border with the opposite one
         program = self._context.program(load_shader("preview.vert"), load_shader("preview.frag"))
         self._quad = self._context.vertex_array(program, [])
         self._mailbox = Mailbox()
-
-    def _error(self, found: str) -> MiravoxError:
-        return MiravoxError(
-            "--window", found=found, wanted="a desktop with OpenGL 3.3",
-            remedy="Start it on a desktop or under Xvfb (xvfb-run python run_stream.py --window ...).",
-        )  # fmt: skip
 
     def frame(self, frame: Frame) -> None:
         self._mailbox.put(frame)
@@ -80,3 +84,29 @@ class Window:
         self._context.release()
         glfw.destroy_window(self._handle)
         glfw.terminate()
+
+
+class _Functions:
+    """Where moderngl finds OpenGL's functions. It would look for GLX or EGL itself; GLFW knows which it took."""
+
+    def load_opengl_function(self, name: str) -> int:
+        address: Any = glfw.get_proc_address(name)
+        return int(address or 0)
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def release(self) -> None:
+        pass
+
+
+def _error(found: str) -> MiravoxError:
+    """With GLFW's own words, if it has some."""
+    words: Any = glfw.get_error()[1]  # bytes or None, whatever its annotation says
+    return MiravoxError(
+        "--window", found=f"{found} ({words.decode()})" if words else found, wanted="a desktop with OpenGL 3.3",
+        remedy="Start it on a desktop or under Xvfb (xvfb-run python run_stream.py --window ...).",
+    )  # fmt: skip

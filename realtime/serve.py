@@ -7,10 +7,15 @@ import contextlib
 import logging
 import signal
 import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from realtime.avatar import load_avatar
 from realtime.config import StreamConfig
 from realtime.server import Server, link, start
+
+if TYPE_CHECKING:
+    from realtime.preview import Window
 
 SWITCH_INTERVAL_SECONDS = 0.0005  # of Python's lock: a busy thread must not hold up the event loop
 
@@ -31,12 +36,13 @@ async def _serve(config: StreamConfig) -> None:
     runner = await start(server)  # first, since a port in use should be told at once
     watching = asyncio.ensure_future(server.watch_failures())
     try:
-        await server.open()
-        print(f"Miravox: {server.avatar.name} is at {link(config)} (Ctrl-C stops)", flush=True)
-        if config.window:
-            await _show(config, server, stopping)
-        else:
-            await stopping.wait()
+        with _window(config, server) as window:
+            await server.open()
+            print(f"Miravox: {server.avatar.name} is at {link(config)} (Ctrl-C stops)", flush=True)
+            if window is None:
+                await stopping.wait()
+            else:
+                await _show(window, server, stopping)
     finally:
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
@@ -45,19 +51,32 @@ async def _serve(config: StreamConfig) -> None:
         await runner.cleanup()
 
 
-async def _show(config: StreamConfig, server: Server, stopping: asyncio.Event) -> None:
-    """The preview window beside the stream, until it is closed or the server told to stop."""
-    from realtime.preview import Window
+@contextlib.contextmanager
+def _window(config: StreamConfig, server: Server) -> Iterator[Window | None]:
+    """The preview window, if one is wanted."""
+    if not config.window:
+        yield None
+        return
+    from realtime.preview import Window  # GLFW wants a desktop
 
-    assert server.shared is not None
     window = Window(f"Miravox: {server.avatar.name}", server.size)
+    try:
+        yield window
+    finally:
+        window.destroy()
+
+
+async def _show(window: Window, server: Server, stopping: asyncio.Event) -> None:
+    """Shows the frames of the shared session until the window is closed or the server told to stop."""
+    assert server.shared is not None
     server.shared.taps.append(window)
     showing = asyncio.ensure_future(window.show(server.shared.latency_ms))
     waiting = asyncio.ensure_future(stopping.wait())
     try:
         await asyncio.wait({showing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if showing.done():
+            showing.result()  # raises what ended it, if it was not the user
     finally:
         server.shared.taps.remove(window)
         for task in (showing, waiting):
             task.cancel()
-        window.destroy()

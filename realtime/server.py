@@ -18,6 +18,7 @@ from typing import Any
 import av
 from aiohttp import web
 from aiortc import RTCIceServer
+from av.video.reformatter import Colorspace
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE
 from realtime import aiortc_patches
@@ -78,9 +79,9 @@ class Server:
             self._spare = first
         else:
             self.shared = first
-            first.start()
             file = self.config.source_file
             await first.open_source("file" if file else self.config.source, file, loop=self.config.loop)
+            first.start()
         self._opened.set()
 
     async def _load_session(self) -> Session:
@@ -141,12 +142,12 @@ class Server:
             session, self._spare = self._spare, None
             if session is None:
                 session = await self._load_session()
-            session.start()
             try:
                 await session.open_source(source)
             except BaseException:
                 await session.close()
                 raise
+            session.start()
             return session
         finally:
             self._opening -= 1
@@ -319,6 +320,7 @@ class Server:
                 "stages_ms": self.totals.percentiles(),
                 "frames": {name: self.totals.counted(name) for name in ("rendered", "late", "dropped", "cut_off")},
                 "max_sessions": self.config.max_sessions,
+                "shared": None if self.shared is None else self.shared.status(),
                 "sessions": [self._status(viewer) for viewer in self._viewers.values()],
             }
         )
@@ -373,7 +375,9 @@ def poster(avatar: Avatar, size: int) -> bytes:
             stream = picture.add_stream("mjpeg", rate=1, options={"qscale": "3"})
             stream.width = stream.height = size
             stream.pix_fmt = "yuvj420p"
-            picture.mux(stream.encode(frame.reformat(size, size, "yuvj420p")))
+            # JPEG means BT.601, whatever the video is.
+            colors = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU601}
+            picture.mux(stream.encode(frame.reformat(size, size, "yuvj420p", **colors)))
             picture.mux(stream.encode(None))
         return memory.getvalue()
 

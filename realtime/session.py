@@ -30,6 +30,7 @@ from realtime.tracks import EncodedTrack, SpeechOut
 log = logging.getLogger("miravox")
 
 RING_SECONDS = 2
+MAX_FILE_SECONDS = 3600.0  # of a recording that is said live: it lies in memory
 # Speech leaves so much later than it came: the lookahead that its frame waits for and rendering, less what a browser
 # plays sound later than pictures (Chromium: 80 ms at the WebAudio output). Measured by `python -m bench latency`.
 SPEECH_LEAD_SAMPLES = 800
@@ -85,6 +86,7 @@ class Session:
         )  # fmt: skip
         self._encode_thread = threading.Thread(target=self._encode, name="encode", daemon=True)
         self._started = False
+        self._switching = asyncio.Lock()
 
     # Life
 
@@ -93,7 +95,7 @@ class Session:
         await asyncio.to_thread(self._render_loop.wait_until_ready)
 
     def start(self) -> None:
-        """Starts the sample clock at sample 0: silence until a source is opened."""
+        """Starts the sample clock at sample 0; it is silent while there is no source."""
         self._started = True
         self.wall_clock_zero = time.time()
         self._encode_thread.start()
@@ -129,7 +131,8 @@ class Session:
             file: of kind "file"; `name` is what it is called.
             loop: recordings are said again and again.
         """
-        await asyncio.to_thread(self._open_source, kind, file, name, loop)
+        async with self._switching:
+            await asyncio.to_thread(self._open_source, kind, file, name, loop)
 
     def _open_source(self, kind: str, file: Path | None, name: str, loop: bool) -> None:
         before, opened = self.source, self._make_source(kind, file, name, loop)
@@ -147,7 +150,8 @@ class Session:
             return Recording(self.input, samples, self.avatar.sample.name, "sample", loop)
         elif kind == "file":
             assert file is not None
-            return Recording(self.input, read_speech(file).samples, name or file.name, "file", loop)
+            samples = read_speech(file, MAX_FILE_SECONDS).samples
+            return Recording(self.input, samples, name or file.name, "file", loop)
         else:
             assert kind == "silence", kind
             return Silence(self.input)
@@ -177,10 +181,13 @@ class Session:
                 with self.timer.measure("conversion"):
                     picture = convert(frame.image)
                 bitrate = self._rate.update(self._estimate(), frame.index)
+                sizes = []
                 for codec in codecs:
                     with self.timer.measure("encoding"):
                         packets = self._encoders[codec].encode(picture, frame.index, bitrate)
                     self._on_loop(self._fan_out, codec, packets, perf_counter())
+                    sizes.append(sum(packet.size for packet in packets))
+                self._rate.sent(max(sizes), frame.index)
             for tap in self.taps:
                 tap.frame(frame)
 

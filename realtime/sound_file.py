@@ -42,15 +42,16 @@ class Speech:
         return len(self.samples) / SAMPLE_RATE
 
 
-def read_speech(path: Path) -> Speech:
+def read_speech(path: Path, max_seconds: float | None = None) -> Speech:
     """Decodes any recording that FFmpeg reads to 16 kHz mono: resampled, channels averaged, NaN and infinity silenced.
 
-    Raises MiravoxError if the file is missing, unreadable, empty, cut off, damaged, no recording, or has no sound.
+    Raises MiravoxError if the file is missing, unreadable, empty, cut off, damaged, no recording, has no sound, or
+    lasts longer than `max_seconds`.
     """
     try:
         _check_whole(path)
         with av.open(f"file:{path}", options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
-            return _decode(container, path)
+            return _decode(container, path, max_seconds)
     except av.error.FFmpegError as error:
         raise MiravoxError(
             str(path), found=f"something that is no recording, or was cut off ({error.strerror})", wanted=WANTED,
@@ -129,7 +130,7 @@ def _mp3_states_duration(path: Path) -> bool:
     return at > 0 and first[0] == 0xFF and len(first) >= at + 8 and bool(first[at + 7] & 1)
 
 
-def _decode(container: av.container.InputContainer, path: Path) -> Speech:
+def _decode(container: av.container.InputContainer, path: Path, max_seconds: float | None) -> Speech:
     if not container.streams.audio:
         kinds = " and ".join(sorted({s.type for s in container.streams})) or "no"
         raise MiravoxError(
@@ -147,6 +148,12 @@ def _decode(container: av.container.InputContainer, path: Path) -> Speech:
                 for frame in packet.decode():
                     assert isinstance(frame, av.AudioFrame)
                     mixer.add(frame)
+                if max_seconds is not None and mixer.seconds > max_seconds:
+                    raise MiravoxError(
+                        str(path), found=f"more than {max_seconds:.0f} s of sound",
+                        wanted=f"{max_seconds:.0f} s at most",
+                        remedy="Choose a part of it, or render it with --offline.",
+                    )  # fmt: skip
     except av.error.FFmpegError as error:
         raise MiravoxError(
             str(path), found=f"sound that breaks off or is damaged after {mixer.seconds:.2f} s ({error.strerror})",

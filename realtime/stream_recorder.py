@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from collections import deque
 from pathlib import Path
 
-from networks.contract import SAMPLES_PER_FRAME
+import numpy as np
+
+from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.errors import MiravoxError
 from realtime.recorder import Recorder
@@ -15,62 +18,92 @@ from realtime.render_loop import Frame
 
 log = logging.getLogger("miravox")
 
-MAX_QUEUED = 100  # frames and blocks that wait for the disk
+MAX_QUEUED_FRAMES = 50  # that wait for the disk, 40 MB at 512 x 512; speech is small and always waits
+EARLY_SAMPLES = 4 * SAMPLE_RATE  # speech that is kept for the first frame: it was said before that was drawn
 
 
 class StreamRecorder:
-    """Writes what is streamed into an MP4 file, on a thread of its own. The file is whole after `close`."""
+    """Writes what is streamed into an MP4 file, on a thread of its own. The file is whole after `close`.
+
+    The recording begins with the first frame. A full disk ends the recording with an error line, not the session.
+    """
 
     def __init__(self, path: Path, size: int) -> None:
         """Raises MiravoxError if the file cannot be written there."""
         self._recorder = Recorder(path, size)
         self._queue: queue.Queue[Frame | Block | None] = queue.Queue()
+        self._room = threading.Semaphore(MAX_QUEUED_FRAMES)
+        self._early: deque[Block] = deque()
         self._first_frame: int | None = None
+        self._end_sample = 0  # of the recording's speech
         self.dropped = 0
+        self.ended = threading.Event()  # nothing more is written
         self._thread = threading.Thread(target=self._write, name="record", daemon=True)
         self._thread.start()
 
     def frame(self, frame: Frame) -> None:
-        if self._queue.qsize() < MAX_QUEUED:
+        """Never waits: a frame too many is left out, and the one before stays on."""
+        if self.ended.is_set():
+            return
+        if self._room.acquire(blocking=False):
             self._queue.put(frame)
         else:
             self.dropped += 1
 
     def speech(self, block: Block) -> None:
-        self._queue.put(block)
+        if not self.ended.is_set():
+            self._queue.put(block)
 
     def close(self) -> None:
+        """Writes what waits. Frames and speech that come later are ignored."""
         self._queue.put(None)
         self._thread.join()
 
     def _write(self) -> None:
-        """Speech waits for the first frame: the recording begins with it."""
-        early: list[Block] = []
         try:
-            with self._recorder as recorder:
+            with self._recorder:
                 while (item := self._queue.get()) is not None:
                     if isinstance(item, Block):
-                        self._write_speech(recorder, item, early)
-                    elif self._first_frame is None:
-                        self._first_frame = item.index
-                        recorder.write_frame(0, item.image)
-                        for block in early:
-                            self._write_speech(recorder, block, early)
+                        self._hear(item)
                     else:
-                        recorder.write_frame(item.index - self._first_frame, item.image)
+                        self._room.release()
+                        self._show(item)
                 if self._first_frame is None:
                     raise MiravoxError(
-                        str(recorder.path), found="not one frame until the end", wanted="a session that was viewed",
-                        remedy="Open the page before stopping.",
+                        str(self._recorder.path), found="not one frame until the end",
+                        wanted="a session that was viewed", remedy="Open the page before stopping.",
                     )  # fmt: skip
             log.warning("recorded %s (%d frames dropped)", self._recorder.path, self.dropped)
         except MiravoxError as error:
-            log.error("%s", error)
+            failed = self._first_frame is None and self._early  # a session that ran and showed nothing has said why
+            log.log(logging.DEBUG if failed else logging.ERROR, "%s", error)
+        except Exception as error:  # of FFmpeg or of ours: there is nobody above this thread who could be told
+            log.exception("%s: the recording failed: %s", self._recorder.path, error)
+        finally:
+            self.ended.set()
+            while not self._queue.empty():
+                self._queue.get_nowait()
 
-    def _write_speech(self, recorder: Recorder, block: Block, early: list[Block]) -> None:
+    def _show(self, frame: Frame) -> None:
         if self._first_frame is None:
-            early.append(block)
+            self._first_frame = frame.index
+            self._recorder.write_frame(0, frame.image)
+            while self._early:
+                self._hear(self._early.popleft())
+        else:
+            self._recorder.write_frame(frame.index - self._first_frame, frame.image)
+
+    def _hear(self, block: Block) -> None:
+        if self._first_frame is None:
+            self._early.append(block)
+            while self._early[0].start < block.start - EARLY_SAMPLES:
+                self._early.popleft()
             return
         start = block.start - SAMPLES_PER_FRAME * self._first_frame
-        if start + len(block.samples) > 0 and len(block.samples):
-            recorder.write_speech(Block(max(0, start), block.samples[max(0, -start) :]))
+        samples = block.samples[max(0, -start) :]
+        if len(samples) == 0:
+            return
+        if start > self._end_sample:  # the recorder came when the first frame was drawn already
+            self._recorder.write_speech(Block(self._end_sample, np.zeros(start - self._end_sample, np.float32)))
+        self._recorder.write_speech(Block(max(0, start), samples))
+        self._end_sample = max(0, start) + len(samples)

@@ -301,3 +301,10 @@ def test_damage_in_the_middle(tmp_path: Path, name: str, codec: str) -> None:
     data[middle : middle + count] = bytes(count)
     (tmp_path / name).write_bytes(data)
     assert "damaged" in error_of(tmp_path / name).found
+
+
+def test_a_recording_longer_than_allowed_is_refused(tmp_path: Path) -> None:
+    path = write_pcm16(tmp_path / "long.wav", 16_000, tone(3)[:, None])
+    assert read_speech(path, max_seconds=3.5).seconds == 3
+    with pytest.raises(MiravoxError, match="more than 2 s of sound; wanted 2 s at most"):
+        read_speech(path, max_seconds=2.0)

@@ -252,7 +252,7 @@ let changes = Promise.resolve(); // changes of source happen one after the other
 
 /** The person chooses who speaks; takes effect at once if something is shown, at Start otherwise. */
 function choose(kind, file = null) {
-  const before = choice;
+  const keptBefore = keptFile;
   keptFile = file ?? keptFile;
   choice = { kind, file: kind === 'file' ? keptFile : null };
   tell('');
@@ -266,10 +266,12 @@ function choose(kind, file = null) {
     try {
       await changeSource(link, wanted);
     } catch (error) {
-      if (wanted !== choice || !run) return;
-      choice = link?.choice ?? before;
+      if (wanted !== choice || !run || !link) return;
+      choice = link.choice;
+      if (error instanceof Refusal && !error.passes && kind === 'file') keptFile = keptBefore === wanted.file ? null : keptBefore;
       if (choice.kind !== 'browser') closeMicrophone();
       tell(error.message);
+      if (state === 'live') setState('live', liveSentence());
       render();
     }
   });
@@ -294,7 +296,7 @@ async function changeSource(target, wanted) {
 
 async function sendFile(target, file) {
   if (config && file.size > config.max_file_bytes) {
-    throw new Error(`${file.name} has ${megabytes(file.size)}; the server takes ${megabytes(config.max_file_bytes)} at most. `
+    throw new Refusal(413, `${file.name} has ${megabytes(file.size)}; the server takes ${megabytes(config.max_file_bytes)} at most. `
       + 'Choose a shorter recording.');
   }
   tell(`Sending ${file.name}…`);
@@ -691,7 +693,7 @@ function settle(next) {
   if (choice === next.choice && choice.kind !== 'file') return;
   const { kind, file } = choice;
   if (kind === 'file' && !file) return;
-  next.choice = null; // not done yet
+  if (choice === next.choice) next.choice = { kind: 'file', file: null }; // until the file is sent it is silent
   choose(kind, file);
 }
 
@@ -876,7 +878,7 @@ const history = []; // one {time_ms, latency_ms, low_ms, high_ms} a second
 
 function showFigures() {
   const { latency_ms, fps } = link ? figures(MEDIAN_MS) : {};
-  byId('latency-label').textContent = status?.source?.kind === 'browser' ? 'Mouth to photon' : 'Sound to photon';
+  byId('latency-label').textContent = (status?.source?.kind ?? choice.kind) === 'browser' ? 'Mouth to photon' : 'Sound to photon';
   byId('latency').textContent = latency_ms == null ? '–' : latency_ms.toFixed(0);
   byId('fps').textContent = fps == null ? '–' : fps.toFixed(1);
   if (link) history.push({ time_ms: now(), ...figures(POLL_MS) });
@@ -975,7 +977,7 @@ function showDetails() {
     ['Packets lost', number(facts.lost, 0, '')],
     ['Sound after lips, estimate', video.muted ? 'not measured while the avatar is not heard' : number(facts.skew_ms, 0, ' ms')],
     ['Frames the browser dropped', number(facts.dropped, 0, '')],
-    ['Frames rendered / late / dropped', rendered ? `${rendered.rendered} / ${rendered.late} / ${rendered.dropped}` : '–'],
+    ['Frames rendered / late / dropped', rendered ? [rendered.rendered, rendered.late, rendered.dropped].join('\u00a0/\u00a0') : '–'],
     ['Frame rate on the server', number(status?.fps, 1, ' fps')],
     ['Samples inserted as silence', number(samples?.silence, 0, '')],
     ['Samples discarded', number(samples?.discarded, 0, '')],

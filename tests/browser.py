@@ -1,0 +1,117 @@
+"""A real server and a real browser: run_stream.py as a process of its own, and one Chromium for many tests."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from selenium.common.exceptions import WebDriverException
+from selenium.webdriver import Chrome
+
+from bench.browser import ServerProcess, wait_until, write_microphone
+from bench.page import PATIENCE_SECONDS, open_chromium
+from conftest import ROOT
+from networks.contract import SAMPLE_RATE
+from realtime.sound_file import read_speech
+
+SILENT_SECONDS, SPOKEN_SECONDS = 3, 4  # of the microphone, again and again
+
+
+class Server(ServerProcess):
+    """`python run_stream.py` on a free port, healthy when the context is entered and gone when it is left."""
+
+    def __init__(self, folder: Path, *arguments: str | Path, token: str = "") -> None:
+        command = [sys.executable, str(ROOT / "run_stream.py"), *map(str, arguments)]
+        super().__init__(command, folder / "server.log")
+        self._query = f"?token={token}" if token else ""
+
+    def __enter__(self) -> Server:
+        super().__enter__()
+        return self
+
+    @property
+    def sessions(self) -> list[dict[str, Any]]:
+        """GET /stats: one entry for each viewer."""
+        with urllib.request.urlopen(f"{self.address}stats{self._query}", timeout=PATIENCE_SECONDS) as answer:
+            return list(json.load(answer)["sessions"])
+
+    @property
+    def ids(self) -> set[str]:
+        return {str(session["session"]) for session in self.sessions}
+
+    def wait_empty(self, seconds: float) -> None:
+        """Raises MiravoxError if a session is left after so long."""
+        wait_until(lambda: not self.ids, seconds, "GET /stats", "no session", lambda: f"sessions {self.ids}")
+
+    def kill(self) -> None:
+        """Ends it without a goodbye."""
+        self.process.kill()
+        self.process.wait()
+
+    def start_again(self) -> None:
+        """On the same port."""
+        self.__enter__()
+
+
+class Chromium:
+    """One Chromium, started when it is needed, and again after it was killed. Its first window stays empty."""
+
+    def __init__(self, microphone: Path, folder: Path) -> None:
+        self._microphone, self._folder = microphone, folder
+        self._driver: Chrome | None = None
+        self._started = 0
+
+    def driver(self) -> Chrome:
+        """Raises MiravoxError if there is no Chromium here."""
+        if self._driver is None:
+            self._started += 1
+            self._driver = open_chromium(self._microphone, self._folder / f"profile-{self._started}")
+        return self._driver
+
+    @property
+    def windows(self) -> list[str]:
+        return [] if self._driver is None else self._driver.window_handles
+
+    def console(self) -> list[str]:
+        """What was written to the consoles of all pages since the last call."""
+        if self._driver is None:
+            return []
+        return [f"{entry['source']}: {entry['message']}" for entry in self._driver.get_log("browser")]
+
+    def kill(self) -> None:
+        """SIGKILL to every process of it: no page says goodbye."""
+        assert self._driver is not None
+        for pid in descendants(self._driver.service.process.pid):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.close()
+
+    def close(self) -> None:
+        driver, self._driver = self._driver, None
+        if driver is not None:
+            with contextlib.suppress(WebDriverException):  # one that was killed
+                driver.quit()
+
+
+def descendants(pid: int) -> list[int]:
+    """Children of a process, their children, and so on."""
+    found = []
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):  # it has just ended
+        for children in Path(f"/proc/{pid}/task").glob("*/children"):
+            for child in map(int, children.read_text().split()):
+                found += [child, *descendants(child)]
+    return found
+
+
+def write_speaker(path: Path, recording: Path) -> Path:
+    """A microphone at which somebody is silent, then speaks, again and again."""
+    speech = read_speech(recording).samples[: SPOKEN_SECONDS * SAMPLE_RATE]
+    write_microphone(path, np.concatenate([np.zeros(SILENT_SECONDS * SAMPLE_RATE, np.float32), speech]), 0)
+    return path

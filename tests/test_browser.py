@@ -1,0 +1,361 @@
+"""The page in a real browser, against the real server and avatar: from the press of its button to moving lips.
+
+The microphone is a recording in which somebody is silent for three seconds and speaks for four, again and again.
+Nothing here is about speed: both cores render, encode and decode, and may do other things, too.
+"""
+
+from __future__ import annotations
+
+import json
+import wave
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bench.latency import mouth_view
+from bench.page import PATIENCE_SECONDS, Page
+from browser import Chromium, Server, write_speaker
+from conftest import lacking
+from networks.contract import SAMPLE_RATE
+from realtime.avatar import load_avatar
+from realtime.errors import MiravoxError
+from realtime.viewer import SILENT_SECONDS
+
+OpenPage = Callable[..., Page]
+StartServer = Callable[..., Server]
+
+GOODBYE_SECONDS = 10.0  # for a DELETE to come; well below SILENT_SECONDS, after which the server misses a page itself
+RESTARTED = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "status of 404")
+ENOUGH = 20  # frames of each kind that a median is taken of
+QUIET_LEVEL, LOUD_LEVEL = 2, 25  # of the page's own meter, 0 to 100
+SETTLE_MS = 1000  # after speech: the lips come to rest, and what was spoken has arrived
+
+# Notes how much the mouth's pixels change from frame to frame (mean of 0 to 255), and what the page's meter shows.
+WATCH_LIPS = """
+const [left, top, right, bottom] = arguments[0];
+const video = document.querySelector('#video');
+const context = new OffscreenCanvas(64, 48).getContext('2d', { willReadFrequently: true });
+window.lips = { frames: [], levels: [] };
+let before = null;
+const look = () => {
+  const [width, height] = [video.videoWidth, video.videoHeight];
+  context.drawImage(video, left * width, top * height, (right - left) * width, (bottom - top) * height, 0, 0, 64, 48);
+  const { data } = context.getImageData(0, 0, 64, 48);
+  if (before) {
+    const change = data.reduce((sum, value, index) => sum + Math.abs(value - before[index]), 0) / (64 * 48 * 3);
+    lips.frames.push([performance.now(), change]);
+  }
+  before = data;
+  video.requestVideoFrameCallback(look);
+};
+video.requestVideoFrameCallback(look);
+setInterval(() => {
+  lips.levels.push([performance.now(), Number(document.querySelector('#meter').getAttribute('aria-valuenow'))]);
+}, 50);
+"""
+# A browser without H.264.
+ONLY_VP8 = """
+const add = RTCPeerConnection.prototype.addTransceiver;
+RTCPeerConnection.prototype.addTransceiver = function (kind, options) {
+  const transceiver = add.call(this, kind, options);
+  if (kind === 'video') {
+    const { codecs } = RTCRtpReceiver.getCapabilities('video');
+    transceiver.setCodecPreferences(codecs.filter(({ mimeType }) => /VP8|rtx/i.test(mimeType)));
+  }
+  return transceiver;
+};
+"""
+# The last frames: [index on the sample clock, 40 ms each; when it is displayed, milliseconds since 1970].
+SHOWN = """
+const origin = miravox.status?.video?.rtp_origin;
+return origin == null ? [] : miravox.frames.slice(-100).map(({ rtpTimestamp, expectedDisplayTime }) => [
+  Math.round(((rtpTimestamp - origin + 2 ** 32) % 2 ** 32) / 3600), performance.timeOrigin + expectedDisplayTime]);
+"""
+
+
+@pytest.fixture(scope="module")
+def microphone(ada: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_speaker(tmp_path_factory.mktemp("microphone") / "speaker.wav", ada / "sample.flac")
+
+
+@pytest.fixture(scope="module")
+def chromium(microphone: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    browser = Chromium(microphone, tmp_path_factory.mktemp("chromium"))
+    try:
+        browser.driver()
+    except MiravoxError as error:
+        lacking(f"a browser: {error}")
+    yield browser
+    browser.close()
+
+
+@pytest.fixture(scope="module")
+def server(ada: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A session for each tab, as `python run_stream.py` without options."""
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def in_vain() -> list[str]:
+    """What a test's requests may fail with; empty unless it says so."""
+    return []
+
+
+@pytest.fixture
+def start_server(tmp_path: Path) -> Iterator[StartServer]:
+    """Starts a server with these arguments; it ends after the test's pages are closed."""
+    with ExitStack() as servers:
+        yield lambda *arguments, **options: servers.enter_context(Server(tmp_path, *arguments, **options))
+
+
+@pytest.fixture
+def open_page(chromium: Chromium, server: Server, start_server: StartServer, in_vain: list[str]) -> Iterator[OpenPage]:
+    """Opens the page in a window of its own, closed after the test. Nothing may be left in the console."""
+    pages: list[Page] = []
+
+    def open_page(address: str = server.address, **options: Any) -> Page:
+        pages.append(Page(chromium.driver(), address, **options))
+        return pages[-1]
+
+    chromium.console()
+    yield open_page
+    for page in pages:
+        if page.window in chromium.windows:
+            page.close()
+    assert GOODBYE_SECONDS < SILENT_SECONDS
+    written = [line for line in chromium.console() if not any(reason in line for reason in in_vain)]
+    assert not written
+    server.wait_empty(GOODBYE_SECONDS)
+
+
+def stats_of(page: Page, kind: str) -> dict[str, Any]:
+    """What the browser measures of the picture ("video") or sound ("audio") that comes in; the codec's name, too."""
+    report = json.loads(page.run("return miravox.pc.getStats().then((report) => JSON.stringify([...report.values()]))"))
+    coming = next(entry for entry in report if entry["type"] == "inbound-rtp" and entry["kind"] == kind)
+    codec = next(entry for entry in report if entry["id"] == coming["codecId"])
+    return {**coming, "codec": codec["mimeType"]}
+
+
+def lip_motion(page: Page) -> tuple[list[float], list[float]]:
+    """Changes of the mouth's pixels in frames shown while the microphone was silent for a while, and while it spoke."""
+    seen = page.run("return window.lips")
+    levels = np.array(seen["levels"])
+    silent, spoken = [], []
+    for shown, change in seen["frames"]:
+        recent = levels[(levels[:, 0] > shown - SETTLE_MS) & (levels[:, 0] <= shown), 1]
+        if len(recent) and levels[0, 0] < shown - SETTLE_MS:
+            if recent.max() < QUIET_LEVEL:
+                silent.append(change)
+            elif np.mean(recent) > LOUD_LEVEL:
+                spoken.append(change)
+    return silent, spoken
+
+
+def write_tone(path: Path) -> Path:
+    tone = 0.3 * np.sin(0.1 * np.arange(SAMPLE_RATE))
+    with wave.open(str(path), "wb") as file:
+        file.setparams((1, 2, SAMPLE_RATE, 0, "NONE", "not compressed"))
+        file.writeframes((32767 * tone).astype("<i2").tobytes())
+    return path
+
+
+def test_from_the_button_to_lips_that_move_with_the_speech(open_page: OpenPage, server: Server, ada: Path) -> None:
+    page = open_page()
+    assert page.state == "idle" and page.text("#start") == "Start" and page.text("#name") == "Ada"
+    page.start()
+    page.run(WATCH_LIPS, mouth_view(load_avatar(ada)).region)
+    assert page.text("#start") == "Stop" and page.session in server.ids
+    page.wait_frames(5)
+    page.wait("frames in silence and in speech", lambda: min(map(len, lip_motion(page))) >= ENOUGH)
+    silent, spoken = lip_motion(page)
+    assert np.median(spoken) > 3 * np.median(silent), "the lips move with the speech and rest in silence"
+    picture = stats_of(page, "video")
+    assert (picture["frameWidth"], picture["frameHeight"]) == (512, 512)
+    assert picture["codec"] == "video/H264"
+    page.wait("figures", lambda: page.text("#latency") != "–" and page.text("#fps") != "–")
+
+    page.click("#start")
+    page.wait_state("stopped")
+    server.wait_empty(GOODBYE_SECONDS)
+    assert page.text("#start") == "Start" and page.session is None
+
+
+def test_a_refused_microphone_leaves_the_sample(open_page: OpenPage, server: Server) -> None:
+    page = open_page(microphone="denied")
+    assert not page.shown("#fallback")
+    page.click("#start")
+    page.wait_state("stopped")
+    assert "not allowed" in page.sentence and "Allow it in the browser" in page.sentence
+    assert not server.ids, "no session was asked for"
+    page.click("#fallback")
+    page.wait_state("live")
+    page.wait("the sample", lambda: page.source.get("kind") == "sample")
+    page.wait_frames(5)
+    assert not page.shown("#fallback")
+
+
+def test_another_source_while_live(open_page: OpenPage, in_vain: list[str], tmp_path: Path) -> None:
+    def speaks(kind: str, name: str | None = None) -> None:
+        page.wait(f"{kind} as source", lambda: page.source.get("kind") == kind and name in (None, page.source["name"]))
+        assert page.session == session and page.state == "live"
+        page.wait_frames(3)
+
+    page = open_page()
+    assert not page.shown("#option-silence") and not page.shown("#option-shared"), "a private session has neither"
+    page.start()
+    session = page.session
+    speaks("browser")
+    page.choose("sample")
+    speaks("sample")
+
+    recording = write_tone(tmp_path / "hello.wav")
+    page.choose_file(recording)
+    speaks("file", "hello.wav")
+    assert page.text("#file-hint") == "hello.wav"
+
+    in_vain.append("status of 400")
+    (tmp_path / "notes.txt").write_text("no recording")
+    page.choose_file(tmp_path / "notes.txt")
+    page.wait("the server's reason", lambda: "notes.txt: found something that is no recording" in page.notice)
+    speaks("file", "hello.wav")
+    assert page.text("#file-hint") == "hello.wav", "what is not said is not shown"
+
+    page.choose("browser")
+    speaks("browser")
+    assert not page.notice
+
+
+def test_a_file_that_is_no_recording_is_refused_at_the_start(
+    open_page: OpenPage, in_vain: list[str], tmp_path: Path
+) -> None:
+    in_vain.append("status of 400")
+    (tmp_path / "notes.txt").write_text("no recording")
+    page = open_page()
+    page.choose_file(tmp_path / "notes.txt")
+    assert "notes.txt" in page.sentence
+    page.start()
+    page.wait("the server's reason", lambda: "notes.txt: found something that is no recording" in page.notice)
+    page.wait("the invitation to choose another", lambda: page.sentence == "Choose a recording.")
+    assert "notes.txt" not in page.text("#file-hint")
+    page.choose_file(write_tone(tmp_path / "hello.wav"))
+    page.wait("the recording", lambda: page.source.get("name") == "hello.wav")
+    assert not page.notice and "hello.wav" in page.sentence
+
+
+def test_reload_ends_the_session_and_starts_another(open_page: OpenPage, server: Server) -> None:
+    page = open_page()
+    page.start()
+    first = page.session
+    page.load()
+    server.wait_empty(GOODBYE_SECONDS)
+    assert page.state == "idle"
+    page.start()
+    page.wait_frames(5)
+    assert page.session in server.ids and page.session != first
+
+
+def test_two_tabs_have_a_session_each(open_page: OpenPage, server: Server) -> None:
+    pages = [open_page(), open_page()]
+    for page in pages:
+        page.start()
+    for page in pages:
+        page.wait_frames(5)
+        assert page.state == "live"
+    assert server.ids == {page.session for page in pages} and len(server.ids) == 2
+    assert [session["viewers"] for session in server.sessions] == [1, 1]
+
+
+def test_two_tabs_view_one_shared_session(open_page: OpenPage, start_server: StartServer, ada: Path) -> None:
+    shared = start_server("--source", ada / "sample.flac", "--loop")
+    pages = [open_page(shared.address), open_page(shared.address)]
+    for page in pages:
+        assert page.run("return miravox.source") == "shared" and page.shown("#option-silence")
+        page.start()
+    assert shared.ids == {page.session for page in pages}
+    assert [(session["viewers"], session["shared"]) for session in shared.sessions] == [(2, True)] * 2
+
+    def apart_ms() -> list[float]:
+        """Of each frame that both pages showed: how much later the second one did."""
+        first, second = (dict(page.run(SHOWN)) for page in pages)
+        return [second[index] - first[index] for index in first.keys() & second.keys()]
+
+    pages[0].wait(f"{ENOUGH} frames shown by both pages", lambda: len(apart_ms()) >= ENOUGH)
+    assert abs(np.median(apart_ms())) < 200, "the same picture at the same time"
+    pages[0].wait("two viewers", lambda: "2 viewers" in pages[0].text("#shared-hint"))
+
+
+def test_the_server_is_started_again_under_an_open_page(
+    open_page: OpenPage, server: Server, in_vain: list[str]
+) -> None:
+    in_vain += RESTARTED
+    page = open_page()
+    page.start()
+    first = page.session
+    server.kill()
+    page.wait_state("reconnecting")
+    assert page.sentence.endswith("Trying again…")
+    server.start_again()
+    page.wait_state("live")
+    page.wait_frames(5)
+    assert page.session in server.ids and page.session != first
+
+
+def test_a_browser_without_h264_plays_vp8(open_page: OpenPage, server: Server) -> None:
+    page = open_page(before=ONLY_VP8)
+    page.start()
+    page.wait_frames(5)
+    picture = stats_of(page, "video")
+    assert picture["codec"] == "video/VP8" and picture["frameWidth"] == 512
+    assert server.sessions[0]["video"]["codec"] == "VP8"
+
+
+def test_the_avatar_is_heard(open_page: OpenPage) -> None:
+    def muted() -> bool:
+        return bool(page.run("return document.querySelector('#video').muted"))
+
+    def pressed() -> str | None:
+        return page.find("#hear").get_attribute("aria-pressed")
+
+    page = open_page()
+    assert pressed() == "false", "one's own voice is not played back unasked"
+    page.choose("sample")
+    page.start()
+    assert pressed() == "true" and not muted()
+    before = stats_of(page, "audio")
+    page.wait("sound", lambda: stats_of(page, "audio")["totalAudioEnergy"] > before["totalAudioEnergy"] + 1e-4)
+    assert stats_of(page, "audio")["codec"] == "audio/opus"
+    page.click("#hear")
+    assert pressed() == "false" and muted()
+    page.click("#hear")
+    assert pressed() == "true" and not muted()
+
+
+def test_a_server_beyond_this_machine_wants_its_token(
+    open_page: OpenPage, start_server: StartServer, in_vain: list[str]
+) -> None:
+    guarded = start_server("--host", "0.0.0.0", "--token", "abc", token="abc")
+    in_vain.append("status of 403")
+    page = open_page(guarded.address)
+    page.click("#start")
+    page.wait_state("stopped")
+    assert "?token=" in page.sentence and page.text("#start") == "Start"
+    page.close()
+
+    page = open_page(f"{guarded.address}?token=abc")
+    assert page.text("#name") == "Ada"
+    page.start()
+    page.wait_frames(5)
+    assert guarded.ids == {page.session}
+
+
+def test_a_tab_that_dies_without_goodbye_is_noticed(open_page: OpenPage, chromium: Chromium, server: Server) -> None:
+    page = open_page()
+    page.start()
+    assert server.ids == {page.session}
+    chromium.kill()
+    server.wait_empty(PATIENCE_SECONDS)

@@ -1,0 +1,73 @@
+"""A smaller composition network: taught by the avatar's own, put into the avatar."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from realtime.avatar import load_avatar
+from realtime.errors import MiravoxError
+
+pytestmark = pytest.mark.usefixtures("torch", "gl_context")
+
+
+def write_network(path: Path, side: int = 128, name: str = "strided8") -> Path:
+    from safetensors.torch import save_file
+
+    from networks.composition import COMPOSITIONS, Composition
+
+    state = {k: v.half().contiguous() for k, v in Composition(COMPOSITIONS["strided8"]).state_dict().items()}
+    save_file(state, path, {"config": json.dumps({"network": name, "side": side}), "figures": json.dumps({"psnr": 50})})
+    return path
+
+
+def test_it_learns_what_the_avatars_network_says(
+    torch: ModuleType, ada: Path, data_folder: Path, tmp_path: Path
+) -> None:
+    from safetensors import safe_open
+
+    from training.distil import Distillation, train
+
+    config = Distillation(steps=40, batch=8, pairs=24, held_out_pairs=8)
+    path = train(config, ada, tmp_path / "run", resume=False)
+    with safe_open(path, "np") as file:
+        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
+    assert metadata["config"]["network"] == "strided8"
+    figures = metadata["figures"]
+    assert figures["psnr_inpaint"] > figures["psnr_inpaint_without"] + 2, figures
+
+
+def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
+    from export.parity import compare
+    from export.recompose import recompose
+    from export.weights import load_networks
+    from networks.contract import COMPOSITION
+
+    out = recompose(ada, write_network(tmp_path / "new.safetensors"), tmp_path / "me")
+    before, after = load_avatar(ada), load_avatar(out)
+    assert after.composition == "strided8"
+    changed = {n for n in after.info["files"] if after.info["files"][n] != before.info["files"][n]}
+    assert changed == {"networks.safetensors", "targets/onnx/composition.onnx"}
+    assert after.info["provenance"]["composition"]["taught_by"] == before.info["provenance"]["composition"]
+    networks, side = load_networks(out)
+    file = out / "targets" / "onnx" / "composition.onnx"
+    assert all(d.fits for d in compare(networks["composition"], COMPOSITION, file, side))
+
+
+@pytest.mark.parametrize(("side", "name", "words"), [(64, "strided8", "128 pixels"), (128, "wide", "network wide")])
+def test_a_network_that_does_not_fit_is_refused(ada: Path, tmp_path: Path, side: int, name: str, words: str) -> None:
+    from export.recompose import recompose
+
+    with pytest.raises(MiravoxError, match=words):
+        recompose(ada, write_network(tmp_path / "new.safetensors", side, name), tmp_path / "me")
+    assert not (tmp_path / "me").exists()
+
+
+def test_an_avatar_is_not_overwritten(ada: Path, tmp_path: Path) -> None:
+    from export.recompose import recompose
+
+    with pytest.raises(MiravoxError, match="new folder"):
+        recompose(ada, write_network(tmp_path / "new.safetensors"), tmp_path)
