@@ -16,11 +16,13 @@ from networks.contract import COMPOSITION
 from realtime.avatar import load_avatar, sha256
 from realtime.errors import MiravoxError
 
+SIDE_STEP = 16  # what the strided networks need
+
 
 def recompose(avatar: Path, composition: Path, out: Path) -> Path:
     """Writes the avatar with the network of `composition` (by training.distil or training.composition) into `out`.
 
-    Raises MiravoxError if the avatar is not valid, the network works at another size, or `out` exists.
+    Raises MiravoxError if the avatar is not valid, the network is not one of ours, or `out` exists.
     """
     before = load_avatar(avatar)
     if out.exists():
@@ -28,21 +30,22 @@ def recompose(avatar: Path, composition: Path, out: Path) -> Path:
     with safe_open(composition, "np") as file:
         metadata = {key: json.loads(value) for key, value in (file.metadata() or {}).items()}
     config = metadata.get("config", {})
-    if config.get("network") not in COMPOSITIONS or config.get("side") != before.composition_size:
+    side = config.get("side")
+    if config.get("network") not in COMPOSITIONS or not isinstance(side, int) or side % SIDE_STEP:
         raise MiravoxError(
-            str(composition), found=f"network {config.get('network')} for {config.get('side')} pixels",
-            wanted=f"one of {', '.join(COMPOSITIONS)} for {before.composition_size} pixels",
-            remedy="Train it for this avatar.",
+            str(composition), found=f"network {config.get('network')} for {side} pixels",
+            wanted=f"one of {', '.join(COMPOSITIONS)} for a multiple of {SIDE_STEP} pixels",
+            remedy="Train it with training.distil.",
         )  # fmt: skip
     shutil.copytree(avatar, out)
-    networks, side = load_networks(out)
+    networks, _ = load_networks(out)
     networks["composition"] = fill(
         Composition(COMPOSITIONS[config["network"]]), load_file(composition), "", composition
     )
     save_networks(networks, out / "networks.safetensors")
     export_onnx(networks["composition"], COMPOSITION, out / "targets" / "onnx" / "composition.onnx", side)
     info = dict(before.info)
-    info["composition"] = config["network"]
+    info["composition"], info["composition_size"] = config["network"], side
     provenance = dict(info["provenance"])
     provenance["composition"] = {**config, "taught_by": provenance["composition"], **metadata.get("figures", {})}
     files = {name: sha256(out / name) for name in info["files"]}

@@ -32,6 +32,8 @@ OVERDUE_SAMPLES = 960  # 60 ms without samples from a live source: silence takes
 DRIFT_SAMPLES, SETTLED_SAMPLES = 320, 32  # 20 ms of drift are corrected until 2 ms are left
 DRIFT_CHUNKS = 50  # arrivals that a drift is judged by: the earliest of them, since jitter only delays
 CALIBRATION_SECONDS = 2.0  # after (re)starting, an early arrival corrects the schedule instead
+QUIET = 0.003  # -50 dB: among live samples below that the phase of the blocks is corrected
+PHASE_STEP = 64  # samples, 4 ms, at once
 STALE_SECONDS = 0.06  # a queued rest shorter than a block waits so long for more speech
 ROUNDING_SAMPLES = 0.01  # a wait that ends on time must not end too early by a rounding error
 REFILL_SAMPLES = SAMPLE_RATE  # a feed with `on_low` is asked for more below that
@@ -65,11 +67,11 @@ class InputCounts:
 
 @dataclass(frozen=True)
 class Arrival:
-    """When a sample reached this machine, on the monotonic clock; and what its source called it."""
+    """When a sample reached this machine, on the monotonic clock; and how its source counts."""
 
     sample: int
     seconds: float
-    source_time: int | None  # the stamp given with `push`
+    stamp: tuple[int, int] | None = None  # (source_time, sample): a stamp given with `push`, and the sample it names
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,7 @@ class AudioInput:
         self._leads: deque[float] = deque(maxlen=DRIFT_CHUNKS)
         self._drift = 0.0  # samples
         self._silence = self._discarded = self._bad = 0
-        self._arrival = Arrival(0, clock(), None)
+        self._arrival = Arrival(0, clock())
 
     # What any thread may ask
 
@@ -166,7 +168,7 @@ class AudioInput:
 
     @property
     def arrival(self) -> Arrival:
-        """The newest block's first sample: when it came. A live source's stamp comes with it."""
+        """The newest block's first sample, and when it came if its samples came one by one. Live sources stamp it."""
         return self._arrival
 
     @property
@@ -312,10 +314,10 @@ class AudioInput:
         since, sample = self._due_at
         return sample + (seconds - since) * SAMPLE_RATE + ROUNDING_SAMPLES
 
-    def _emit(self, samples: FloatArray, seconds: float, source_time: int | None = None) -> None:
+    def _emit(self, samples: FloatArray, seconds: float, stamp: tuple[int, int] | None = None) -> None:
         block = Block(self._end_sample, samples, self._written_epoch)
         self._end_sample += len(samples)
-        self._arrival = Arrival(block.start, seconds - len(samples) / SAMPLE_RATE, source_time)
+        self._arrival = Arrival(block.start, seconds - len(samples) / SAMPLE_RATE, stamp)
         self._write(block)
 
     def _emit_silence(self, count: int, seconds: float) -> None:
@@ -337,24 +339,45 @@ class AudioInput:
     # Live: samples are passed on as they come
 
     def _receive(self, chunk: _Chunk) -> None:
+        held = round(self._resampler.held_samples) if chunk.rate == self._resampler.rate else 0
         samples = self._to_speech(chunk)
         if self._paused:
-            self._emit_silence((self._phase - self._end_sample) % BLOCK_SAMPLES, chunk.seconds)  # the first time only
+            self._emit_silence(self._to_phase(len(samples)), chunk.seconds)
             self._due_at = chunk.seconds, self._end_sample + len(samples)
             self._calibrating_until = chunk.seconds + CALIBRATION_SECONDS
             self._leads.clear()
             self._paused = False
-        lead = self._end_sample + len(samples) - self._due(chunk.seconds)
+        elif np.abs(samples).max(initial=0) < QUIET:
+            samples = self._back_in_phase(samples, chunk.seconds)
+        count = len(samples)
+        lead = self._end_sample + count - self._due(chunk.seconds)
         if self._owed and lead > 0:
-            late = min(self._owed, len(samples), int(np.ceil(lead)))
+            late = min(self._owed, count, int(np.ceil(lead)))
+            late = max(0, late - self._to_phase(count - late))
             self._owed -= late
             self._discarded += late
             samples, lead = samples[late:], lead - late
         elif lead > 0 and chunk.seconds < self._calibrating_until:
             self._due_at, lead = (chunk.seconds, self._end_sample + len(samples)), 0.0
         if len(samples):
-            self._emit(samples, chunk.seconds, chunk.source_time)
+            first = self._end_sample + len(samples) - count + held
+            stamp = None if chunk.source_time is None else (chunk.source_time, first)
+            self._emit(samples, chunk.seconds, stamp)
             self._correct_drift(lead, chunk)
+
+    def _to_phase(self, count: int) -> int:
+        """How many samples a block of `count` ends before the next sample at which a window may end."""
+        return (self._phase - self._end_sample - count) % BLOCK_SAMPLES
+
+    def _back_in_phase(self, samples: FloatArray, seconds: float) -> FloatArray:
+        """Corrects by a few samples where a block ends; between two words nobody hears it."""
+        missing = self._to_phase(len(samples))
+        if missing <= PHASE_STEP:
+            self._emit_silence(missing, seconds)
+        elif BLOCK_SAMPLES - missing <= PHASE_STEP:
+            self._discarded += BLOCK_SAMPLES - missing
+            samples = samples[BLOCK_SAMPLES - missing :]
+        return samples
 
     def _correct_drift(self, lead: float, chunk: _Chunk) -> None:
         """Plays a live source 0.5 % faster or slower while its clock is 20 ms ahead of this machine's or behind."""
@@ -376,7 +399,7 @@ class AudioInput:
         if missing > OVERDUE_SAMPLES:
             # Up to one or two blocks before what is due, so that samples which come on time again find their place.
             count = int(missing) - BLOCK_SAMPLES
-            count -= (self._end_sample + count - self._phase) % BLOCK_SAMPLES
+            count -= -self._to_phase(count) % BLOCK_SAMPLES
             self._emit_silence(count, now)
             self._owed = min(self._owed + count, SAMPLE_RATE)
             self._paused = True

@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from networks.contract import COEFFICIENTS
 from realtime.engine import Engine
-from realtime.rasteriser import Camera, column_major, load_shader
+from realtime.rasteriser import Camera, column_major, load_shader, unlocked_finish
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -58,6 +58,7 @@ class BakedFace:
         index = context.buffer(triangles.astype(np.int32).tobytes())
         self.mesh = context.vertex_array(self.program, [(self.positions, "3f", "position"), (uv, "2f", "uv")], index)
         self.target = context.framebuffer([context.texture(box_size, 4)], context.depth_renderbuffer(box_size))
+        self.finish = unlocked_finish(context)
         self.face = np.zeros((self.height, self.width, 4), np.uint8)
 
     def draw(self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32]) -> ByteArray:
@@ -83,5 +84,6 @@ class BakedFace:
             self.target.clear(0, 0, 0, 0, depth=1)
             self.context.enable_only(moderngl.DEPTH_TEST)
             self.mesh.render(moderngl.TRIANGLES)
+            self.finish()
             self.target.read_into(self.face, components=4)
         return self.face

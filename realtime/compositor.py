@@ -99,5 +99,9 @@ class Compositor:
         trusted = shrink_solid(resize(known[None].astype(np.float32), *self.shrink)[0])
         grown = resize(np.concatenate([rgb[0] - trusted * small[3:], trusted[None]]), *self.grow)
         refined = grown[:3] + grown[3] * layers[3:]
-        blended = source + mask * (refined - source)
-        return np.asarray(np.clip(blended * 255 + 0.5, 0, 255).transpose(1, 2, 0), np.uint8, order="C")
+        refined -= source
+        refined *= mask
+        refined += source
+        refined *= 255
+        refined += 0.5
+        return np.asarray(np.clip(refined, 0, 255, out=refined).transpose(1, 2, 0), np.uint8, order="C")

@@ -19,7 +19,7 @@ REMEDY = "Export the avatar again with `python -m export`."
 class Engine:
     """One network. `threads` is how many cores a call may use."""
 
-    def __init__(self, path: Path, network: Network, threads: int = 2) -> None:
+    def __init__(self, path: Path, network: Network, threads: int = 1) -> None:
         self.path, self.network = path, network
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads

@@ -70,12 +70,20 @@ class Pipeline:
 
     def render(self, frame_index: int) -> ByteArray:
         """Frame k, uint8 [size, size, 3] sRGB. The ring must hold the speech up to sample 640 k + lookahead."""
+        return self.compose(frame_index, self.paint(frame_index))
+
+    def paint(self, frame_index: int) -> ByteArray:
+        """The face of frame k, uint8 [h, w, 4]: sRGB and coverage, a new array. On the thread that owns OpenGL."""
         k = frame_index % len(self.boxes)
-        left, top, right, bottom = self.boxes[k]
         with self.timer.measure("latent"):
             latent = self.latents.advance(frame_index)
         with self.timer.measure("face"):
-            face = self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k])
+            return self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k]).copy()
+
+    def compose(self, frame_index: int, face: ByteArray) -> ByteArray:
+        """Frame k from its face. Another thread may do it, one at a time."""
+        k = frame_index % len(self.boxes)
+        left, top, right, bottom = self.boxes[k]
         with self.timer.measure("source"):
             frame = self.source.frame(k)
         with self.timer.measure("composition"):

@@ -50,7 +50,7 @@ class Window:
         self._texture.repeat_x = self._texture.repeat_y = False  # a larger window mixes no border with the opposite one
         program = self._context.program(load_shader("preview.vert"), load_shader("preview.frag"))
         self._quad = self._context.vertex_array(program, [])
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Frame] = Mailbox()
 
     def frame(self, frame: Frame) -> None:
         self._mailbox.put(frame)

@@ -5,6 +5,8 @@ Shape letters: V vertices, F triangles, H and W pixels. Row 0 is the top of the 
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +80,15 @@ def create_context() -> moderngl.Context:
     )  # fmt: skip
 
 
+def unlocked_finish(context: moderngl.Context) -> Callable[[], None]:
+    """glFinish of a context, as a function that lets Python's other threads run while the drawing is done.
+
+    moderngl itself holds Python's lock, for as long as a software renderer draws; a foreign function does not.
+    """
+    address = context.mglo._context.load("glFinish")
+    return ctypes.CFUNCTYPE(None)(address)
+
+
 def load_shader(name: str) -> str:
     """The text of a file of shaders/."""
     return (SHADERS / name).read_text()
@@ -105,6 +116,7 @@ class Rasteriser:
         )
         size = (camera.width, camera.height)
         self.target = context.framebuffer([context.texture(size, 4, dtype="f4")], context.depth_renderbuffer(size))
+        self.finish = unlocked_finish(context)
         self.map_HW4 = np.zeros((camera.height, camera.width, 4), np.float32)
 
     def draw(self, vertices_V3: FloatArray, pose_44: FloatArray, values_V3: FloatArray | None = None) -> FloatArray:
@@ -126,6 +138,7 @@ class Rasteriser:
             self.target.clear(0, 0, 0, 0, depth=1)
             self.context.enable_only(moderngl.DEPTH_TEST)
             self.mesh.render(moderngl.TRIANGLES)
+            self.finish()
             self.target.read_into(self.map_HW4, components=4, dtype="f4")
         return self.map_HW4
 

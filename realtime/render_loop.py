@@ -1,4 +1,7 @@
-"""RenderLoop: the thread that owns OpenGL. Waits for samples, never for a timer; hands over the newest frame."""
+"""RenderLoop: the thread that owns OpenGL. Waits for samples, never for a timer; hands over the newest face.
+
+Another thread composes it into the frame and encodes it, so that two frames are in the making at once.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,46 +27,58 @@ POLL_SECONDS = 0.1  # how long a wait for samples may delay the end of the loop
 
 
 @dataclass(frozen=True)
-class Frame:
-    """A finished frame: it shows the speech at sample 640 k."""
+class Painted:
+    """The face of frame k, which shows the speech at sample 640 k."""
 
     index: int  # k
-    image: NDArray[np.uint8]  # [size, size, 3] sRGB
+    face: NDArray[np.uint8]  # [h, w, 4]: sRGB and coverage, the inpaint box
     epoch: int
-    ready: float  # perf_counter seconds: when it was finished
+    started: float  # perf_counter seconds
+    ready: float
 
     @property
     def sample(self) -> int:
         return SAMPLES_PER_FRAME * self.index
 
 
-class Mailbox:
-    """One slot between two threads: the newest frame wins, and one that was not fetched in time is counted."""
+@dataclass(frozen=True)
+class Frame:
+    """A finished frame."""
+
+    index: int  # k
+    image: NDArray[np.uint8]  # [size, size, 3] sRGB
+
+
+T = TypeVar("T")
+
+
+class Mailbox(Generic[T]):
+    """One slot between two threads: the newest item wins, and one that was not fetched in time is counted."""
 
     def __init__(self) -> None:
         self._filled = threading.Condition()
-        self._frame: Frame | None = None
+        self._item: T | None = None
         self._closed = False
         self.replaced = 0
 
-    def put(self, frame: Frame) -> None:
+    def put(self, item: T) -> None:
         with self._filled:
-            self.replaced += self._frame is not None
-            self._frame = frame
+            self.replaced += self._item is not None
+            self._item = item
             self._filled.notify()
 
-    def take(self) -> Frame | None:
-        """Waits for a frame; None once the mailbox is closed."""
+    def take(self) -> T | None:
+        """Waits for an item; None once the mailbox is closed."""
         with self._filled:
-            self._filled.wait_for(lambda: self._frame is not None or self._closed)
-            frame, self._frame = self._frame, None
-            return None if self._closed else frame
+            self._filled.wait_for(lambda: self._item is not None or self._closed)
+            item, self._item = self._item, None
+            return None if self._closed else item
 
-    def take_now(self) -> Frame | None:
-        """The frame, if there is one."""
+    def take_now(self) -> T | None:
+        """The item, if there is one."""
         with self._filled:
-            frame, self._frame = self._frame, None
-            return frame
+            item, self._item = self._item, None
+            return item
 
     def close(self) -> None:
         with self._filled:
@@ -71,13 +87,13 @@ class Mailbox:
 
 
 class RenderLoop:
-    """Renders frame k as soon as sample 640 k + lookahead is in the ring.
+    """Paints the face of frame k as soon as sample 640 k + lookahead is in the ring.
 
     Args:
         make_pipeline: is called on the loop's thread, which owns the OpenGL context.
         wanted: whether anybody looks; nothing is computed while nobody does.
 
-    Counts, in the timer: `rendered`; `late`, when a frame was finished after the next one's samples had come;
+    Counts, in the timer: `rendered`; `late`, when a face was finished after the next one's samples had come;
     `dropped`, when it was more than one frame behind and left frames out.
     """
 
@@ -86,7 +102,7 @@ class RenderLoop:
         make_pipeline: Callable[[], Pipeline],
         ring: AudioRing,
         lookahead_samples: int,
-        mailbox: Mailbox,
+        mailbox: Mailbox[Painted],
         timer: StageTimer,
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
@@ -95,6 +111,7 @@ class RenderLoop:
         self._ready = threading.Event()
         self._running, self._stopping = threading.Event(), threading.Event()
         self.failure: Exception | None = None
+        self.pipeline: Pipeline | None = None  # once ready
         self._thread = threading.Thread(target=self._main, name="render", daemon=True)
         self._thread.start()
 
@@ -118,6 +135,7 @@ class RenderLoop:
         try:
             with self._make_pipeline() as pipeline:
                 pipeline.warm_up()
+                self.pipeline = pipeline
                 self._ready.set()
                 self._running.wait()
                 self._loop(pipeline)
@@ -147,15 +165,14 @@ class RenderLoop:
                 k = newest
             started, epoch = perf_counter(), self._ring.epoch
             try:
-                image = pipeline.render(k)
+                face = pipeline.paint(k)
             except SamplesOverwritten:  # the machine slept: begin where the ring is
                 self._timer.count("dropped")
                 k = self._newest()
                 continue
             ready = perf_counter()
-            self._timer.add("frame", 1000 * (ready - started))
             self._timer.count("rendered")
-            self._mailbox.put(Frame(k, image, epoch, ready))
+            self._mailbox.put(Painted(k, face, epoch, started, ready))
             k += 1
             if self._newest() >= k:
                 self._timer.count("late")

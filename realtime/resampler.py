@@ -20,6 +20,7 @@ class StreamResampler:
     def __init__(self, rate: int) -> None:
         self.rate = rate
         self.speed = 0  # -1, 0 or 1 steps
+        self.held_samples = 0.0  # at 16 kHz: went in and has not come out yet
         self._resampler = self._make()
 
     def _make(self) -> av.AudioResampler | None:
@@ -37,7 +38,7 @@ class StreamResampler:
         if speed == self.speed:
             return np.zeros(0, np.float32)
         rest = self._run(None)
-        self.speed = speed
+        self.speed, self.held_samples = speed, 0.0
         self._resampler = self._make()
         return rest
 
@@ -45,6 +46,7 @@ class StreamResampler:
         """float32 [n] -> float32 [about n * 16000 / rate]."""
         if self._resampler is None or not len(samples):
             return samples
+        self.held_samples += len(samples) * SAMPLE_RATE / self._claimed_rate
         carrier = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
         carrier.sample_rate = self._claimed_rate
         return self._run(carrier)
@@ -53,7 +55,9 @@ class StreamResampler:
         if self._resampler is None:
             return np.zeros(0, np.float32)
         pieces = [np.asarray(out.to_ndarray()[0], np.float32) for out in self._resampler.resample(carrier)]
-        return np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        speech = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
+        self.held_samples -= len(speech)
+        return speech
 
 
 def mono(frame: av.AudioFrame) -> tuple[FloatArray, int]:
@@ -62,6 +66,11 @@ def mono(frame: av.AudioFrame) -> tuple[FloatArray, int]:
     By hand, since the resampler refuses channel layouts that have no name, and would smear a NaN over its neighbours.
     """
     values = frame.to_ndarray()
+    if values.dtype == np.int16 and frame.layout.nb_channels == 2 and not frame.format.is_planar:  # a browser's
+        left, right = values[0, 0::2].astype(np.float32), values[0, 1::2]
+        left += right
+        left *= np.float32(0.5 / 32768)
+        return left, 0
     if not frame.format.is_planar:
         values = values.reshape(-1, frame.layout.nb_channels).T
     if values.dtype == np.uint8:

@@ -1,6 +1,6 @@
 """Session: one avatar that speaks. Wires audio input, ring, render loop, encoders and the tracks of its viewers.
 
-source -> AudioInput -> AudioRing -> RenderLoop -> Mailbox -> encoder thread -> event loop -> viewers' tracks
+source -> AudioInput -> AudioRing -> RenderLoop -> Mailbox -> composing -> event loop -> viewers' tracks
                      -> SpeechOut ------------------------------------------> event loop -> viewers' tracks
 """
 
@@ -21,7 +21,7 @@ from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.encoders import FrameConverter, Packet, RateControl, VideoEncoder
 from realtime.pipeline import Pipeline
-from realtime.render_loop import Frame, Mailbox, RenderLoop
+from realtime.render_loop import Frame, Mailbox, Painted, RenderLoop
 from realtime.sound_file import read_speech
 from realtime.sources import BrowserMicrophone, Microphone, Recording, Silence, Source
 from realtime.stage_timer import StageTimer
@@ -79,12 +79,13 @@ class Session:
             max(0, avatar.lookahead_samples - SPEECH_LEAD_SAMPLES), self._send_speech, self.input.played,
             wanted=lambda: bool(self._tracks["audio"]),
         )  # fmt: skip
-        self._mailbox = Mailbox()
+        self._mailbox: Mailbox[Painted] = Mailbox()
+        self._composing_failed: Exception | None = None
         self._render_loop = RenderLoop(
             lambda: Pipeline(avatar, self.ring, target, size, self.timer), self.ring, avatar.lookahead_samples,
             self._mailbox, self.timer, wanted=lambda: self.viewers > 0 or bool(self.taps),
         )  # fmt: skip
-        self._encode_thread = threading.Thread(target=self._encode, name="encode", daemon=True)
+        self._encode_thread = threading.Thread(target=self._compose_and_encode, name="compose", daemon=True)
         self._started = False
         self._switching = asyncio.Lock()
 
@@ -111,16 +112,16 @@ class Session:
             self.source.close()
         self.input.stop()
         self._mailbox.close()
-        self._render_loop.stop()
         if self._started:
-            self._encode_thread.join()
+            self._encode_thread.join()  # before the render loop: it uses the pipeline
+        self._render_loop.stop()
         for tap in self.taps:
             tap.close()
 
     @property
     def failure(self) -> Exception | None:
         """What ended the rendering, if something did."""
-        return self._render_loop.failure
+        return self._render_loop.failure or self._composing_failed
 
     # Source
 
@@ -167,29 +168,41 @@ class Session:
     def _send_speech(self, packet: Packet) -> None:
         self._on_loop(self._fan_out, "audio", [packet])
 
-    # Frames: on the encoder thread
+    # Frames: on the composing thread
 
-    def _encode(self) -> None:
-        convert = FrameConverter()
-        while (frame := self._mailbox.take()) is not None:
-            if frame.epoch < self.input.epoch:
-                self.timer.count("cut_off")
-                continue
-            self.timer.add("hand-over", 1000 * (perf_counter() - frame.ready))
-            codecs = [codec for codec in ("H264", "VP8") if self._tracks[codec]]
-            if codecs:
-                with self.timer.measure("conversion"):
-                    picture = convert(frame.image)
-                bitrate = self._rate.update(self._estimate(), frame.index)
-                sizes = []
-                for codec in codecs:
-                    with self.timer.measure("encoding"):
-                        packets = self._encoders[codec].encode(picture, frame.index, bitrate)
-                    self._on_loop(self._fan_out, codec, packets, perf_counter())
-                    sizes.append(sum(packet.size for packet in packets))
-                self._rate.sent(max(sizes), frame.index)
-            for tap in self.taps:
-                tap.frame(frame)
+    def _compose_and_encode(self) -> None:
+        pipeline, convert = self._render_loop.pipeline, FrameConverter()
+        assert pipeline is not None
+        try:
+            while (painted := self._mailbox.take()) is not None:
+                if painted.epoch < self.input.epoch:
+                    self.timer.count("cut_off")
+                    continue
+                taken = perf_counter()
+                self.timer.add("hand-over", 1000 * (taken - painted.ready))
+                frame = Frame(painted.index, pipeline.compose(painted.index, painted.face))
+                self.timer.add("frame", 1000 * (painted.ready - painted.started + perf_counter() - taken))
+                self._encode(frame, convert)
+                for tap in self.taps:
+                    tap.frame(frame)
+        except Exception as error:  # whatever it is, the session ends with it and others go on
+            self._composing_failed = error
+            log.exception("composing stopped")
+
+    def _encode(self, frame: Frame, convert: FrameConverter) -> None:
+        """Once for all viewers of a codec."""
+        codecs = [codec for codec in ("H264", "VP8") if self._tracks[codec]]
+        if not codecs:
+            return
+        with self.timer.measure("conversion"):
+            picture = convert(frame.image)
+        bitrate, sizes = self._rate.update(self._estimate(), frame.index), []
+        for codec in codecs:
+            with self.timer.measure("encoding"):
+                packets = self._encoders[codec].encode(picture, frame.index, bitrate)
+            self._on_loop(self._fan_out, codec, packets, perf_counter())
+            sizes.append(sum(packet.size for packet in packets))
+        self._rate.sent(max(sizes), frame.index)
 
     def _estimate(self) -> int | None:
         """What the slowest viewer's network carries."""
@@ -254,8 +267,8 @@ class Session:
                 "message": message or None,
             },
             "arrival": {"sample": arrival.sample, "time_ms": 1000 * arrival.seconds},
-            "mic": None if arrival.source_time is None else {
-                "rtp_timestamp": arrival.source_time, "sample": arrival.sample,
+            "mic": None if arrival.stamp is None else {
+                "rtp_timestamp": arrival.stamp[0], "sample": arrival.stamp[1],
             },
             "lookahead_ms": 1000 * self.avatar.lookahead_samples / SAMPLE_RATE,
             "fps": self.timer.rate("frame"),

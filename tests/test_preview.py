@@ -27,8 +27,8 @@ from realtime.preview import Window
 from realtime.render_loop import Frame
 
 async def show(window, image, side):
-    window.frame(Frame(0, np.zeros_like(image), 0, 0.0))  # the newest frame wins
-    window.frame(Frame(7, image, 0, 0.0))
+    window.frame(Frame(0, np.zeros_like(image)))  # the newest frame wins
+    window.frame(Frame(7, image))
     showing = asyncio.ensure_future(window.show(lambda frame: 5.5 * frame.index))
     while "ms" not in glfw.get_window_title(window._handle):
         await asyncio.sleep(0.01)

@@ -13,7 +13,7 @@ from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.errors import MiravoxError
-from realtime.render_loop import Frame, Mailbox, RenderLoop
+from realtime.render_loop import Mailbox, Painted, RenderLoop
 from realtime.stage_timer import StageTimer
 
 LOOKAHEAD = 1800
@@ -33,7 +33,7 @@ class SlowPipeline:
     def warm_up(self) -> None:
         pass
 
-    def render(self, k: int) -> Any:
+    def paint(self, k: int) -> Any:
         self.entered.release()
         assert self.let.acquire(timeout=60)
         if self.error is not None:
@@ -54,7 +54,8 @@ class SlowPipeline:
 class Bench:
     def __init__(self) -> None:
         self.pipeline, self.ring = SlowPipeline(), AudioRing(2 * SAMPLE_RATE)
-        self.mailbox, self.timer = Mailbox(), StageTimer()
+        self.mailbox: Mailbox[Painted] = Mailbox()
+        self.timer = StageTimer()
         self.watched = True
         made: Any = self.pipeline
         self.loop = RenderLoop(
@@ -67,7 +68,7 @@ class Bench:
         end = SAMPLES_PER_FRAME * frame + LOOKAHEAD
         self.ring.write(Block(self.ring.end_sample, np.zeros(end - self.ring.end_sample, np.float32)))
 
-    def let_one_pass(self) -> Frame:
+    def let_one_pass(self) -> Painted:
         self.pipeline.let.release()
         frame = self.mailbox.take()
         assert frame is not None
@@ -176,16 +177,11 @@ def test_a_pipeline_that_cannot_be_made_is_told() -> None:
     loop.stop()
 
 
-def frame(index: int) -> Frame:
-    return Frame(index, np.zeros((2, 2, 3), np.uint8), 0, 0.0)
-
-
 def test_the_newest_frame_wins() -> None:
-    mailbox = Mailbox()
+    mailbox: Mailbox[int] = Mailbox()
     assert mailbox.take_now() is None
     for k in range(3):
-        mailbox.put(frame(k))
-    taken = mailbox.take()
-    assert taken is not None and taken.index == 2 and mailbox.replaced == 2
+        mailbox.put(k)
+    assert mailbox.take() == 2 and mailbox.replaced == 2
     mailbox.close()
     assert mailbox.take() is None

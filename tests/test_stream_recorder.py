@@ -27,7 +27,7 @@ BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
 
 def frame(k: int, color: tuple[int, int, int] = BLACK) -> Frame:
-    return Frame(k, solid(color), epoch=0, ready=0.0)
+    return Frame(k, solid(color))
 
 
 def hum(frames: int) -> NDArray[np.float32]:
@@ -154,7 +154,7 @@ def test_a_full_disk_ends_the_recording_with_one_line(
     recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
     with room_for(100_000):
         for k in range(MAX_QUEUED_FRAMES):
-            recorder.frame(Frame(k, noisy(rng), epoch=0, ready=0.0))
+            recorder.frame(Frame(k, noisy(rng)))
             recorder.speech(Block(SAMPLES_PER_FRAME * k, np.zeros(SAMPLES_PER_FRAME, np.float32)))
         recorder._thread.join(20)
     for k in range(MAX_QUEUED_FRAMES, 2 * MAX_QUEUED_FRAMES):  # the session goes on

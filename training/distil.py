@@ -24,7 +24,7 @@ from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
-from realtime.compositor import layers_of, resize, unit
+from realtime.compositor import layers_of, resize, resize_matrix, unit
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from training.composition import Pairs, as_tensors, contact_sheet, evaluate
@@ -41,7 +41,7 @@ class Distillation:
     """Everything that decides the result of a run."""
 
     network: str = "strided8"
-    side: int = 128
+    side: int = 128  # the inpaint box is resampled to a square of this many pixels; the teacher's may be another
     steps: int = 1500
     batch: int = 16
     pairs: int = 2000
@@ -62,11 +62,14 @@ def speech_of(utterances: list[Utterance], seconds: float) -> FloatArray:
     return np.concatenate(pieces)[:wanted]
 
 
-def make_pairs(avatar: Avatar, speech: FloatArray, count: int, rng: np.random.Generator, what: str) -> Pairs:
+def make_pairs(
+    avatar: Avatar, speech: FloatArray, count: int, side: int, rng: np.random.Generator, what: str
+) -> Pairs:  # fmt: skip
     """`count` moments of the speech, each painted into a random frame of the source loop; target is what the avatar's
-    own composition network makes of it.
+    own composition network changes of it, resampled to `side`.
     """
-    side = avatar.composition_size
+    taught = avatar.composition_size
+    change = resize_matrix(taught, side), resize_matrix(taught, side)
     pairs = Pairs(*(np.zeros((count, *s), np.uint8) for s in ((6, side, side), (3, side, side), (side, side))))
     ring = AudioRing(len(speech) + SAMPLE_RATE)
     ring.write(Block(0, speech))
@@ -74,7 +77,7 @@ def make_pairs(avatar: Avatar, speech: FloatArray, count: int, rng: np.random.Ge
     moments = {int(k): row for row, k in enumerate(rng.choice(frames, count, replace=False))}
     order = rng.integers(len(avatar.source_pose), size=count)
     with Pipeline(avatar, ring) as pipeline:
-        shrink = pipeline.compositor.shrink
+        shrink = resize_matrix(pipeline.box_size[1], side), resize_matrix(pipeline.box_size[0], side)
         for k in tqdm(range(frames), desc=f"{what}: drawing faces", unit="frame"):
             if k not in moments:
                 pipeline.skip(k)
@@ -85,10 +88,12 @@ def make_pairs(avatar: Avatar, speech: FloatArray, count: int, rng: np.random.Ge
             face = pipeline.face.draw(latent, avatar.source_pose[source], pipeline.boxes[source])
             mask = pipeline.compositor.mask(avatar.source_mask[source])
             crop = unit(pipeline.source.frame(source)[top:bottom, left:right])
-            layers = resize(layers_of(crop, face, mask), *shrink)
-            (rgb,) = pipeline.compositor.engine.run(layers[None])
+            whole = layers_of(crop, face, mask)
+            shown, layers = resize(whole, *pipeline.compositor.shrink), resize(whole, *shrink)
+            (rgb,) = pipeline.compositor.engine.run(shown[None])
+            target = layers[3:] + resize(rgb[0] - shown[3:], *change)
             pairs.layers[row] = np.clip(np.round(255 * layers), 0, 255)
-            pairs.target[row] = np.clip(np.round(255 * rgb[0]), 0, 255)
+            pairs.target[row] = np.clip(np.round(255 * target), 0, 255)
             pairs.mask[row] = np.clip(np.round(255 * resize(mask[None], *shrink)[0]), 0, 255)
     return pairs
 
@@ -102,8 +107,8 @@ def train(config: Distillation, avatar_folder: Path, folder: Path, resume: bool)
     rng.shuffle(utterances)
     seen = speech_of([u for u in utterances if not u.held_out], 1.6 * config.pairs / 25)
     unseen = speech_of([u for u in utterances if u.held_out], 4 * config.held_out_pairs / 25)
-    pairs = make_pairs(avatar, seen, config.pairs, rng, "training")
-    test = make_pairs(avatar, unseen, config.held_out_pairs, rng, "held out")
+    pairs = make_pairs(avatar, seen, config.pairs, config.side, rng, "training")
+    test = make_pairs(avatar, unseen, config.held_out_pairs, config.side, rng, "held out")
 
     torch.manual_seed(config.seed)
     network = Composition(COMPOSITIONS[config.network])
@@ -142,10 +147,11 @@ def main() -> None:
     parser.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     parser.add_argument("--out", type=Path, default=Path("build/distilled"))
     parser.add_argument("--network", choices=tuple(COMPOSITIONS), default=Distillation.network)
+    parser.add_argument("--side", type=int, default=Distillation.side)
     parser.add_argument("--steps", type=int, default=Distillation.steps)
     parser.add_argument("--resume", action="store_true")
     o = parser.parse_args()
-    print(train(Distillation(network=o.network, steps=o.steps), o.avatar, o.out, o.resume))
+    print(train(Distillation(network=o.network, side=o.side, steps=o.steps), o.avatar, o.out, o.resume))
 
 
 if __name__ == "__main__":
