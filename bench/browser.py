@@ -83,7 +83,9 @@ class Observed:
     polls: Table  # POLL: one row for each of `answers`
     answers: list[dict[str, Any]]  # GET /sessions/{id}
     page_latency: Table  # PAGE_LATENCY: what the page itself shows
+    opened: float  # when the page was asked for
     live: float  # when the page said that it is live
+    start_s: float  # from the server's process to its first answer that it is ready
     server_log: str  # what the server printed
 
 
@@ -129,10 +131,12 @@ class ServerProcess:
         self.address = f"http://127.0.0.1:{self.port}/"
 
     def __enter__(self) -> ServerProcess:
+        started = time.monotonic()
         with self.log.open("wb") as log:
             self.process = subprocess.Popen(self.command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT)
         try:
             wait_until(self._healthy, START_SECONDS, "server", "an answer to GET /health", self.tail)
+            self.start_s = time.monotonic() - started
         except BaseException:
             self.stop()
             raise
@@ -221,15 +225,16 @@ def observe(plan: Plan) -> Observed:
         chromium = open_chromium(microphone, folder / "profile")
         try:
             with ServerProcess(plan.command, folder / "server.log") as server:
-                live = play(chromium, server, plan)
+                opened, live = play(chromium, server, plan)
                 parts = fetch(chromium)
         finally:
             chromium.quit()
-        return observed(parts, live, (folder / "server.log").read_text(errors="replace"))
+        log = (folder / "server.log").read_text(errors="replace")
+        return observed(parts, opened, live, server.start_s, log)
 
 
-def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> float:
-    """Opens the page with the probe in it, presses its button, waits; returns when the page was live."""
+def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> tuple[float, float]:
+    """Opens the page with the probe in it, presses its button, waits; returns when it was opened and when live."""
     config = {
         "region": plan.region, "width": CROP_WIDTH, "height": CROP_HEIGHT, "poll_ms": POLL_MS,
         "latency_selector": LATENCY_DISPLAY,
@@ -238,6 +243,7 @@ def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> float:
     chromium.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})  # the probe's workers
     chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": probe})
     chromium.set_script_timeout(60)
+    opened = 1000 * time.time()
     chromium.get(server.address)
 
     def state() -> str:
@@ -251,7 +257,7 @@ def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> float:
     wait_until(lambda: state() == "live", START_SECONDS, "page", "data-state live", state)
     live = float(chromium.execute_script("return performance.timeOrigin + performance.now()"))
     time.sleep(plan.seconds)
-    return live
+    return opened, live
 
 
 def fetch(chromium: Chrome) -> dict[str, bytes]:
@@ -271,7 +277,7 @@ def fetch(chromium: Chrome) -> dict[str, bytes]:
     }
 
 
-def observed(parts: dict[str, bytes], live: float, server_log: str) -> Observed:
+def observed(parts: dict[str, bytes], opened: float, live: float, start_s: float, server_log: str) -> Observed:
     """The probe's parts as tables. Raises MiravoxError if the probe saw less than it has to."""
     faults = json.loads(parts["faults"])
     for name, what in (("frames", "frames"), ("packets", "packets of the microphone"), ("answers", "session")):
@@ -294,7 +300,7 @@ def observed(parts: dict[str, bytes], live: float, server_log: str) -> Observed:
     return Observed(
         table["frames"], crops, table["packets"], sound["mic"], table["mic_blocks"], sound["heard"],
         table["heard_blocks"], table["outputs"], table["polls"], json.loads(parts["answers"]), table["page_latency"],
-        live, server_log,
+        opened, live, start_s, server_log,
     )  # fmt: skip
 
 

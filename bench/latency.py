@@ -636,6 +636,8 @@ def analyse(o: Observed, avatar: Avatar, speech: FloatArray, view: MouthView, re
             "drift_per_minute": apart.drift_per_minute,
         },
         "page_latency_ms": spread(page)["median"],
+        "server_start_s": o.start_s,
+        "first_frame_s": float(o.frames["display"][0] - o.opened) / 1000,  # the button is pressed at once
         "probe_ms": spread(frames["cost_ms"]),
         "server_frames": o.answers[-1]["frames"],
         "server_samples": o.answers[-1]["samples"],
@@ -726,6 +728,10 @@ def print_table(figures: Figures) -> None:
         row(name if name in whole else f"  {name}", times, "" if name in whole else "a part of another stage")
     row("not explained by these", {"median": figures["unexplained_ms"], "p95": None})
     row("the page's own figure", {"median": figures["page_latency_ms"], "p95": None})
+    print(
+        f"server ready {figures['server_start_s']:.2f} s after its start, "
+        f"first frame {figures['first_frame_s']:.2f} s after opening the page"
+    )
     print(f"{figures['shown_fps']:.2f} frames a second shown, {100 * figures['dropped_share']:.2f} % dropped")
     if "longest_freeze_ms" in figures:
         back = figures["picture_back_s"]

@@ -117,7 +117,8 @@ def observed(delay_ms: float = 180.0, lost: tuple[int, ...] = ()) -> browser.Obs
     nothing = np.zeros(0, np.float32)
     return browser.Observed(
         frames, np.zeros((len(k), 48, 64, 3), np.uint8), packets, nothing, np.zeros(0, MIC_BLOCK), nothing,
-        np.zeros(0, HEARD_BLOCK), np.zeros(0, OUTPUT), polls, answers, np.zeros(0, browser.PAGE_LATENCY), START, "",
+        np.zeros(0, HEARD_BLOCK), np.zeros(0, OUTPUT), polls, answers, np.zeros(0, browser.PAGE_LATENCY),
+        START - 1500, START, 2.5, "",
     )  # fmt: skip
 
 

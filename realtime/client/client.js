@@ -19,6 +19,7 @@ const STALLED_MS = 3000; // no frame for so long, and no answer either: the serv
 const POLL_MS = 1000;
 const POLL_TIMEOUT_MS = 2000;
 const OFFSETS = 20; // the clock offset is that of the quickest of so many requests
+const SPEECH_BUFFER_MS = 70;
 const UPLINK_MS = 8; // capture and Opus (its 6.5 ms of lookahead), measured in Chromium; the sound card's own delay is not known
 const SAMPLES_PER_MS = 16;
 const RTP_CYCLE = 2 ** 32;
@@ -333,8 +334,14 @@ function makeLink() {
   const next = { pc, shared, choice, session: null, stream: new MediaStream(), changed_ms: 0, frame_ms: 0, gone: false, ended: false };
   next.lost = new Promise((resolve) => { next.lose = resolve; });
   next.receiver = pc.addTransceiver('video', { direction: 'recvonly' }).receiver;
-  next.sender = pc.addTransceiver('audio', { direction: shared ? 'recvonly' : 'sendrecv' }).sender;
-  if ('jitterBufferTarget' in next.receiver) next.receiver.jitterBufferTarget = 0;
+  const audio = pc.addTransceiver('audio', { direction: shared ? 'recvonly' : 'sendrecv' });
+  next.sender = audio.sender;
+  if ('jitterBufferTarget' in next.receiver) {
+    next.receiver.jitterBufferTarget = 0;
+    // The server sends speech so much ahead of its picture. Left to itself the browser would begin with less and move
+    // to this within a minute, and the sound with it.
+    audio.receiver.jitterBufferTarget = SPEECH_BUFFER_MS;
+  }
   pc.addEventListener('track', ({ track, streams }) => {
     if (streams[0]) [next.stream] = streams; // sound and picture in one stream, so that the browser keeps them in time
     else next.stream.addTrack(track);
