@@ -31,8 +31,8 @@ log = logging.getLogger("miravox")
 
 RING_SECONDS = 2
 MAX_FILE_SECONDS = 3600.0  # of a recording that is said live: it lies in memory
-# Speech leaves so much earlier than the lookahead has passed which its frame waits for: what a browser plays sound later
-# than pictures (70 ms of buffer that the page asks for, and its output), less rendering. By `python -m bench latency`.
+# Speech leaves so much earlier than the lookahead has passed that its frame waits for. A browser plays it later than
+# pictures, by the 70 ms of buffer that the page asks for and its output, less rendering (`python -m bench latency`).
 SPEECH_LEAD_SAMPLES = 1800
 SERVER_SOURCES = ("mic", "sample", "silence")  # what a page may ask for, besides its own microphone or file
 

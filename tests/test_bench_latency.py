@@ -426,7 +426,7 @@ def test_what_the_probe_recorded_is_read_back() -> None:
             return base64.b64encode(parts()[name][at : at + count]).decode()
 
     assert browser.fetch(Chromium()) == parts()  # type: ignore[arg-type]
-    o = browser.observed(parts(), START, "log")
+    o = browser.observed(parts(), START - 1500, START, 2.5, "log")
     assert o.frames["display"][0] == 1 and o.crops.shape == (1, 48, 64, 3) and o.mic == pytest.approx(0.5)
     assert o.answers == [{"session": "a"}] and len(o.packets) == 2
 
@@ -434,7 +434,7 @@ def test_what_the_probe_recorded_is_read_back() -> None:
 @pytest.mark.parametrize(("missing", "content"), [("frames", b""), ("packets", b""), ("answers", b"[]")])
 def test_a_page_that_does_not_stream_is_told(missing: str, content: bytes) -> None:
     with pytest.raises(MiravoxError, match="loudspeaker: none"):
-        browser.observed(parts(**{missing: content}), START, "")
+        browser.observed(parts(**{missing: content}), START, START, 2.5, "")
 
 
 def test_a_missing_browser_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -469,6 +469,7 @@ def test_the_report_has_its_keys(capsys: pytest.CaptureFixture[str], tmp_path: P
         "plosive_to_photon_ms": {"median": None, "p95": None, "events": 0, "candidates": 2}, "lookahead_ms": 112.5,
         "stages_ms": stages, "unexplained_ms": 0.0, "shown_fps": 25.0, "dropped_share": 0.001,
         "av_skew_ms": {"median": 1.0, "p95": -2.0, "drift_per_minute": 0.1}, "page_latency_ms": None,
+        "server_start_s": 1.6, "first_frame_s": 0.9,
         "longest_freeze_ms": 80.0, "picture_back_s": None, "delay_growth_ms": 1.0,
     }  # fmt: skip
     latency.print_table(figures)
