@@ -27,8 +27,10 @@ from realtime.sources import BrowserMicrophone, listen
 
 log = logging.getLogger("miravox")
 
-WATCH_SECONDS = 2.0
+WATCH_SECONDS = 0.25  # how often it is looked whether something was heard of a browser
 SILENT_SECONDS = 15.0  # a browser that lives sends reports every second
+OUTAGE_SECONDS, OUTAGE_GAPS = 0.5, 3.0  # silence of so long, and so many times the usual, was an outage
+LONGEST_USUAL_SECONDS = 2.0  # that is learnt from one silence
 VIDEO_RATE, OPUS_RATE = 90_000, 48_000  # Hz of RTP time stamps
 
 
@@ -68,6 +70,28 @@ def _bad_offer(found: str) -> MiravoxError:
         wanted="a WebRTC offer with one audio and one video section, Opus, and H.264 or VP8",
         remedy="Offer again, with all candidates gathered.",
     )  # fmt: skip
+
+
+class Hearing:
+    """Tells from the number of packets that came, polled every quarter of a second, when an outage has ended.
+
+    A browser that speaks is heard fifty times a second, one that only views about once: what is long is learnt.
+    """
+
+    def __init__(self) -> None:
+        self.silent = 0.0  # seconds since something was heard
+        self._heard = 0
+        self._usual = WATCH_SECONDS  # seconds between two polls that heard something
+
+    def poll(self, received: int) -> bool:
+        """Takes the number of packets received so far; True if something is heard again after an outage."""
+        if received == self._heard:
+            self.silent += WATCH_SECONDS
+            return False
+        gap, self._heard, self.silent = self.silent + WATCH_SECONDS, received, 0.0
+        outage = gap > max(OUTAGE_SECONDS, OUTAGE_GAPS * self._usual)
+        self._usual += 0.2 * (min(gap, LONGEST_USUAL_SECONDS) - self._usual)
+        return outage
 
 
 class Viewer:
@@ -151,15 +175,13 @@ class Viewer:
         return next(t.sender for t in self._pc.getTransceivers() if t.kind == "video")
 
     async def _watch(self) -> None:
-        """Finds out about a browser that died without goodbye."""
-        transport = self._video_sender().transport
-        heard, silent = packets_received(transport), 0.0
-        while silent < SILENT_SECONDS:
+        """Finds out about a browser that died without goodbye, and about outages: they end with a keyframe."""
+        transport, hearing = self._video_sender().transport, Hearing()
+        while hearing.silent < SILENT_SECONDS:
             await asyncio.sleep(WATCH_SECONDS)
-            now = packets_received(transport)
-            silent = 0.0 if now != heard else silent + WATCH_SECONDS
-            heard = now
-        log.info("viewer %s: nothing heard for %.0f s", self.id, silent)
+            if hearing.poll(packets_received(transport)):
+                self.session.request_keyframe(self.codec)
+        log.info("viewer %s: nothing heard for %.0f s", self.id, hearing.silent)
         self._gone()
 
     async def _on_state(self) -> None:
