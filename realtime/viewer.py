@@ -114,6 +114,7 @@ class Viewer:
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=ice_servers))  # without a list aiortc asks Google
         self._tasks: set[asyncio.Task[Any]] = set()
         self._video_clock: SenderClock | None = None
+        self._sender: RTCRtpSender | None = None
         self._closed = False
         self._video, self._audio = session.add_viewer(codec, self._estimate)
 
@@ -127,6 +128,7 @@ class Viewer:
         capabilities = RTCRtpSender.getCapabilities("video").codecs
         wanted = (f"video/{self.codec}".lower(), "video/rtx")
         video.setCodecPreferences([c for c in capabilities if c.mimeType.lower() in wanted])
+        self._sender = video.sender
         audio_sender = pc.addTrack(self._audio)
         try:
             await pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
@@ -168,7 +170,9 @@ class Viewer:
         return source.feed if isinstance(source, BrowserMicrophone) else None
 
     def _estimate(self) -> int | None:
-        estimate = estimated_bitrate(self._video_sender())
+        """On the composing thread, which may ask while the connection is still being made."""
+        sender = self._sender
+        estimate = None if sender is None else estimated_bitrate(sender)
         return None if estimate is None else max(BITRATES[0], estimate)
 
     def _video_sender(self) -> RTCRtpSender:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from realtime.viewer import WATCH_SECONDS, Hearing
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from realtime.tracks import EncodedTrack
+from realtime.viewer import WATCH_SECONDS, Hearing, Viewer
 
 POLLS = round(1 / WATCH_SECONDS)  # a second
 
@@ -35,6 +40,27 @@ def test_a_viewer_who_only_reports_is_not_taken_for_broken_again_and_again() -> 
     assert len(listen(hearing, reports * 10)) <= 3
     assert listen(hearing, reports * 60) == []
     assert listen(hearing, [0] * 4 * POLLS + [1]) == [4 * POLLS]
+
+
+def test_a_viewer_may_be_asked_for_its_estimate_at_once() -> None:
+    """The composing thread asks as soon as the viewer's track is known, before there is a connection."""
+    asked = []
+
+    class Session:
+        def add_viewer(self, codec: str, estimate: Callable[[], int | None]) -> tuple[object, object]:
+            asked.append(estimate())
+            return EncodedTrack("video", lambda: None), EncodedTrack("audio")
+
+        def remove_viewer(self, *_: object) -> None:
+            pass
+
+    async def make() -> None:
+        session: Any = Session()
+        viewer = Viewer(session, "H264", [], lambda _: None)
+        await viewer.close()
+
+    asyncio.run(make())
+    assert asked == [None]
 
 
 def test_silence_is_counted_until_something_is_heard() -> None:
