@@ -137,7 +137,7 @@ class ServerProcess:
         try:
             wait_until(self._healthy, START_SECONDS, "server", "an answer to GET /health", self.tail)
             self.start_s = time.monotonic() - started
-        except BaseException:
+        except BaseException:  # an interruption, too, must leave no server behind
             self.stop()
             raise
         return self

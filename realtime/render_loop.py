@@ -53,19 +53,20 @@ T = TypeVar("T")
 
 
 class Mailbox(Generic[T]):
-    """One slot between two threads: the newest item wins, and one that was not fetched in time is counted."""
+    """One slot between two threads: the newest item wins."""
 
     def __init__(self) -> None:
         self._filled = threading.Condition()
         self._item: T | None = None
         self._closed = False
-        self.replaced = 0
 
-    def put(self, item: T) -> None:
+    def put(self, item: T) -> bool:
+        """Returns whether it took the place of an item that nobody had fetched."""
         with self._filled:
-            self.replaced += self._item is not None
+            replaced = self._item is not None
             self._item = item
             self._filled.notify()
+            return replaced
 
     def take(self) -> T | None:
         """Waits for an item; None once the mailbox is closed."""
@@ -94,7 +95,7 @@ class RenderLoop:
         wanted: whether anybody looks; nothing is computed while nobody does.
 
     Counts, in the timer: `rendered`; `late`, when a face was finished after the next one's samples had come;
-    `dropped`, when it was more than one frame behind and left frames out.
+    `dropped`, when it was more than one frame behind and left frames out, or a face was not fetched in time.
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class RenderLoop:
                 self._ready.set()
                 self._running.wait()
                 self._loop(pipeline)
-        except Exception as error:
+        except Exception as error:  # whatever it is, the session ends with it and others go on
             self.failure = error
             level = logging.WARNING if isinstance(error, MiravoxError) else logging.ERROR
             log.log(level, "rendering stopped: %s", error, exc_info=not isinstance(error, MiravoxError))
@@ -172,7 +173,8 @@ class RenderLoop:
                 continue
             ready = perf_counter()
             self._timer.count("rendered")
-            self._mailbox.put(Painted(k, face, epoch, started, ready))
+            if self._mailbox.put(Painted(k, face, epoch, started, ready)):
+                self._timer.count("dropped")  # the one before it
             k += 1
             if self._newest() >= k:
                 self._timer.count("late")

@@ -90,7 +90,7 @@ class Server:
             if self.config.record is not None:
                 session.taps.append(StreamRecorder(self._next_recording(self.config.record), self.size))
             await session.load()
-        except BaseException:
+        except BaseException:  # cancellation, too, must leave no thread behind
             await session.close()
             raise
         return session
@@ -117,40 +117,38 @@ class Server:
     # Viewers
 
     async def _add_viewer(self, sdp: str, codec: str, source: str) -> tuple[Viewer, str]:
-        shared = source == "shared"
-        session = self.shared if shared else await self._private_session(source)
-        assert session is not None
-        viewer = Viewer(session, codec, self._ice_servers(), self._on_gone)
-        try:
-            answer = await viewer.answer(sdp)
-        except BaseException:
-            await viewer.close()
-            if not shared:
-                await session.close()
-            raise
-        self._viewers[viewer.id] = viewer
-        log.info("viewer %s: %s, %s", viewer.id, codec, source)
-        return viewer, answer
-
-    async def _private_session(self, source: str) -> Session:
+        if source == "shared":
+            assert self.shared is not None
+            return await self._answer(self.shared, sdp, codec)
         if len(self.sessions()) + self._opening >= self.config.max_sessions:
             raise web.HTTPServiceUnavailable(
                 reason=f"All {self.config.max_sessions} sessions are taken. Try again when somebody has left."
             )
-        self._opening += 1
+        self._opening += 1  # until its viewer is known: offers that come at once are counted, too
         try:
             session, self._spare = self._spare, None
             if session is None:
                 session = await self._load_session()
             try:
                 await session.open_source(source)
-            except BaseException:
+                session.start()
+                return await self._answer(session, sdp, codec)
+            except BaseException:  # cancellation, too, must leave no session without a viewer
                 await session.close()
                 raise
-            session.start()
-            return session
         finally:
             self._opening -= 1
+
+    async def _answer(self, session: Session, sdp: str, codec: str) -> tuple[Viewer, str]:
+        viewer = Viewer(session, codec, self._ice_servers(), self._on_gone)
+        try:
+            answer = await viewer.answer(sdp)
+        except BaseException:  # cancellation, too, must leave no connection behind
+            await viewer.close()
+            raise
+        self._viewers[viewer.id] = viewer
+        log.info("viewer %s: %s", viewer.id, codec)
+        return viewer, answer
 
     def _ice_servers(self) -> list[RTCIceServer]:
         return [RTCIceServer(s.url, s.username, s.credential) for s in self.config.ice_servers]
@@ -205,7 +203,7 @@ class Server:
             response = web.json_response({"error": str(error)}, status=400)
         except web.HTTPException as error:
             response = web.json_response({"error": error.reason}, status=error.status)
-        except Exception as error:
+        except Exception as error:  # a fault of ours must not leave the browser without an answer
             log.exception("%s %s", request.method, request.path)
             response = web.json_response({"error": f"The server failed: {error}"}, status=500)
         response.headers.update(HEADERS)
@@ -415,7 +413,7 @@ async def start(server: Server) -> web.AppRunner:
     try:
         with _address_errors(server.config):
             await web.TCPSite(runner, server.config.host, server.config.port, ssl_context=tls).start()
-    except BaseException:
+    except BaseException:  # cancellation, too, must leave no socket behind
         await runner.cleanup()
         raise
     return runner

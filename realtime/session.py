@@ -275,7 +275,7 @@ class Session:
             "frames": {
                 "rendered": rendered,
                 "late": self.timer.counted("late"),
-                "dropped": self.timer.counted("dropped") + self._mailbox.replaced,
+                "dropped": self.timer.counted("dropped"),
                 "cut_off": self.timer.counted("cut_off"),
             },
             "samples": {"silence": counts.silence, "discarded": counts.discarded, "bad": counts.bad},

@@ -20,7 +20,6 @@ from realtime.aiortc_patches import (
     use_immediate_buffer,
 )
 from realtime.audio_input import Feed
-from realtime.encoders import BITRATES
 from realtime.errors import MiravoxError
 from realtime.session import Session
 from realtime.sources import BrowserMicrophone, listen
@@ -40,7 +39,7 @@ def check_offer(sdp: object, kind: object) -> str:
         raise _bad_offer(f"type {kind!r} and an sdp that is {type(sdp).__name__}")
     try:
         description = sdp_format.SessionDescription.parse(sdp)
-    except Exception as error:
+    except Exception as error:  # aiortc's parser raises whatever the text provokes
         raise _bad_offer(f"an SDP that cannot be read ({type(error).__name__}: {error})") from error
     media = {m.kind: m for m in description.media}
     for wanted in ("audio", "video"):
@@ -144,7 +143,7 @@ class Viewer:
             await pc.setLocalDescription(await pc.createAnswer())
         except MiravoxError:
             raise
-        except Exception as error:
+        except Exception as error:  # aiortc raises whatever an odd offer provokes
             raise _bad_offer(f"an SDP that cannot be answered ({type(error).__name__}: {error})") from error
         self._spawn(self._watch())
         return str(pc.localDescription.sdp)
@@ -171,16 +170,12 @@ class Viewer:
 
     def _estimate(self) -> int | None:
         """On the composing thread, which may ask while the connection is still being made."""
-        sender = self._sender
-        estimate = None if sender is None else estimated_bitrate(sender)
-        return None if estimate is None else max(BITRATES[0], estimate)
-
-    def _video_sender(self) -> RTCRtpSender:
-        return next(t.sender for t in self._pc.getTransceivers() if t.kind == "video")
+        return None if self._sender is None else estimated_bitrate(self._sender)
 
     async def _watch(self) -> None:
         """Finds out about a browser that died without goodbye, and about outages: they end with a keyframe."""
-        transport, hearing = self._video_sender().transport, Hearing()
+        assert self._sender is not None
+        transport, hearing = self._sender.transport, Hearing()
         while hearing.silent < SILENT_SECONDS:
             await asyncio.sleep(WATCH_SECONDS)
             if hearing.poll(packets_received(transport)):

@@ -225,6 +225,22 @@ def test_more_sessions_than_allowed_are_refused_and_the_others_never_notice(serv
     server.wait_for(lambda: not server.viewers())
 
 
+def test_offers_that_come_at_once_do_not_slip_past_the_limit(server: LiveServer) -> None:
+    async def crowd() -> None:
+        peers = [Peer(server) for _ in range(4)]
+        offers = [{"sdp": await p.offer(), "type": "offer", "source": "silence"} for p in peers]
+        answers = await asyncio.gather(*(asyncio.to_thread(server.post, "/offer", o) for o in offers))
+        assert sorted(status for status, _ in answers) == [200, 200, 503, 503]
+        for status, answer in answers:
+            if status == 200:
+                await asyncio.to_thread(server.request, "DELETE", f"/sessions/{answer['session']}")
+        for peer in peers:
+            await peer.close()
+
+    asyncio.run(crowd())
+    server.wait_for(lambda: not server.viewers())
+
+
 # Its life
 
 
