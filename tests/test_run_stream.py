@@ -37,6 +37,8 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     on_terminate = signal.getsignal(signal.SIGTERM)
+    # A shell starts what it puts into the background with SIGINT ignored, and Python keeps to that.
+    on_interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
 
     def run(arguments: Arguments) -> tuple[int, str, str]:
         capfd.readouterr()
@@ -45,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFi
 
     yield run
     signal.signal(signal.SIGTERM, on_terminate)
+    signal.signal(signal.SIGINT, on_interrupt)
 
 
 def refused(run: Run, arguments: Arguments, *words: str) -> None:
