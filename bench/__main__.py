@@ -1,4 +1,4 @@
-"""python -m bench fidelity | throughput | articulation | latency, each with --json F; sheet --png F; screenshots."""
+"""python -m bench fidelity | throughput | articulation | speech | latency [--json F]; sheet --png F; screenshots."""
 
 from __future__ import annotations
 
@@ -29,7 +29,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     throughput.add_argument("--size", type=int, default=512)
 
     articulation = commands.add_parser("articulation", help="lips against phones on held-out speech")
-    articulation.add_argument("--utterances", type=int, default=12, help="at most, of each corpus")
+
+    speech = commands.add_parser("speech", help="phones, visemes, presence and lips on speakers never heard")
+    speech.add_argument("--audio", type=Path, help="folder with other recordings, each named by its label's id")
+    speech.add_argument("--labels", type=Path, help="their phone timings, one JSON object a line")
+    speech.add_argument("--heads", type=Path, help="heads.safetensors of the encoder's training; the shipped ones")
+    speech.add_argument("--png", type=Path, help="picture of the figures against the lookahead")
 
     latency = commands.add_parser("latency", help="mouth to photon in a headless browser")
     latency.add_argument("--seconds", type=float, default=120.0, help="measured, less the first five")
@@ -47,9 +52,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     screenshots = commands.add_parser("screenshots", help="pictures of the page in every state")
     screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
 
-    for command in (fidelity, throughput, articulation, latency, sheet, screenshots):
+    for command in (fidelity, throughput, articulation, speech, latency, sheet, screenshots):
         command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, throughput, articulation, latency):
+    for command in (fidelity, throughput, articulation, speech, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -89,9 +94,23 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
     elif o.command == "articulation":
         from bench import articulation
 
-        measured = articulation.articulation(avatar, o.utterances)
+        measured = articulation.held_out_articulation(avatar)
         articulation.print_table(measured)
         save({"figures": measured}, config, o.json)
+    elif o.command == "speech":
+        from bench import speech
+
+        if (o.audio is None) != (o.labels is None):
+            raise MiravoxError(
+                "--audio", found="one of --audio and --labels", wanted="both or neither",
+                remedy="Labels look like those of MIRAVOX_DATA/speech/labels.jsonl.",
+            )  # fmt: skip
+        recordings = speech.other_speech(o.audio, o.labels) if o.audio else speech.held_out_speech()
+        result = speech.speech(avatar, recordings, o.heads or speech.HEADS)
+        speech.print_table(result)
+        if o.png:
+            speech.plot(result, o.png)
+        save(result, config, o.json)
     elif o.command == "latency":
         from bench import latency
 

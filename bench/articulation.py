@@ -1,15 +1,22 @@
 """Lips against phones on held-out speech: how far the mouth of the networks follows the curves that the studio would
 film.
 
-    python -m bench articulation --avatar avatars/ada --json F [--sheet PNG] [--utterances N]
+    python -m bench articulation --avatar avatars/ada --json F
 
 Geometry only, no pixels: the deformation network's vertices against those of the studio's expression curves, for held-
-out LJ Speech (Ada's own voice) and held-out LibriSpeech (speakers never heard). A lip closure counts if the inner lips
-come within 1.5 mm of the rest gap at some frame within the phone, 20 ms of tolerance on both sides.
+out LJ Speech (Ada's own voice) and held-out LibriSpeech (speakers never heard). `python -m bench speech` measures the
+same on any labelled speech.
+- closed: the inner lips come within 1.5 mm of the rest gap at some frame within P, B or M, 20 ms of tolerance on both
+  sides.
+- open vowel closed: they are that near at every frame within AA, AE, AH, AO, AW or AY, so that it is never seen. (At
+  one frame they are in many, next to P, B and M: the studio's own, too.)
+- rest: they are that near in the silences of 300 ms or more, 120 ms away from their ends, where the lips of the studio
+  rest, too.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +40,8 @@ FloatArray = NDArray[np.float32]
 
 INNER_UPPER, INNER_LOWER = 62, 66
 CLOSED_MM = 1.5  # above the rest gap
-OPEN = ("AA", "AO", "AE", "AW", "AY")
+LIPS_TOGETHER = ("P", "B", "M")
+OPEN = ("AA", "AE", "AH", "AO", "AW", "AY")
 TOLERANCE_UNITS = 2  # of 10 ms, around a phone
 SHEET_CROP = 0.55  # of the frame's side, around the mouth
 
@@ -84,17 +92,31 @@ def speech_latents(avatar: Avatar, speech: FloatArray, frames: int) -> list[Floa
     return [track.advance(k) for k in range(frames)]
 
 
+def frames_within(start: int, duration: int, tolerance: int, count: int) -> slice:
+    """The frames between the ends of a phone (10 ms units), `tolerance` units beyond them included."""
+    first = int(np.ceil((start - tolerance) * FRAME_RATE / 100))
+    last = int(np.floor((start + duration + tolerance) * FRAME_RATE / 100))
+    return slice(max(0, first), min(count, last + 1))
+
+
 def phone_minima(gaps: FloatArray, utterance: Utterance, phones: tuple[str, ...]) -> list[float]:
     """The least gap within each occurrence of the phones; occurrences that no frame falls into are left out."""
-    minima = []
-    for phone, start, duration in utterance.phones:
-        if phone.rstrip("012") in phones:
-            first = int(np.ceil((start - TOLERANCE_UNITS) * FRAME_RATE / 100))
-            last = int(np.floor((start + duration + TOLERANCE_UNITS) * FRAME_RATE / 100))
-            inside = gaps[max(0, first) : last + 1]
-            if len(inside):
-                minima.append(float(inside.min()))
-    return minima
+    pieces = [
+        gaps[frames_within(start, duration, TOLERANCE_UNITS, len(gaps))]
+        for phone, start, duration in utterance.phones
+        if phone.rstrip("012") in phones
+    ]
+    return [float(piece.min()) for piece in pieces if len(piece)]
+
+
+def phone_maxima(gaps: FloatArray, utterance: Utterance, phones: tuple[str, ...]) -> list[float]:
+    """The greatest gap within each occurrence of the phones; occurrences that no frame falls into are left out."""
+    pieces = [
+        gaps[frames_within(start, duration, 0, len(gaps))]
+        for phone, start, duration in utterance.phones
+        if phone.rstrip("012") in phones
+    ]
+    return [float(piece.max()) for piece in pieces if len(piece)]
 
 
 def interval(successes: int, count: int) -> tuple[float, float]:
@@ -124,51 +146,63 @@ def widest_jaw(avatar: Avatar, tracker: LipTracker) -> dict[str, object]:
     return {"utterance": utterance.id, "frame": frame, "true_mm": true, "predicted_mm": predicted}
 
 
-def articulation(avatar: Avatar, utterances_per_corpus: int) -> dict[str, dict[str, object]]:
-    """Figures for each corpus of held-out speech."""
+@dataclass(frozen=True)
+class Labelled:
+    """A recording and its phones."""
+
+    utterance: Utterance
+    path: Path
+
+
+def share(hits: list[bool]) -> dict[str, object]:
+    """A share, how many it was taken of, and its 95 % interval."""
+    return {"share": sum(hits) / max(1, len(hits)), "of": len(hits), "interval": interval(sum(hits), len(hits))}
+
+
+def articulation(avatar: Avatar, recordings: list[Labelled]) -> dict[str, object]:
+    """How the avatar's lips follow the phones of recordings: shares (0..1), millimetres, and the counts behind them."""
     tracker = LipTracker(avatar, template_basis(avatar))
     names = load_face_model().expression_names
+    limit = tracker.rest_gap + CLOSED_MM
+    predicted, true = [], []
+    lists: dict[str, list[float]] = {
+        k: [] for k in ("closures", "studio_closures", "vowels", "studio_vowels", "silent")
+    }
+    for labelled in tqdm(recordings, desc="lips", unit="recording"):
+        utterance, speech = labelled.utterance, read_speech(labelled.path).samples
+        frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
+        gaps = np.array([tracker.predicted(b) for b in speech_latents(avatar, speech, frames)], np.float32)
+        truth = np.array([tracker.true(w) for w in expression_curves(utterance.phones, frames, names)], np.float32)
+        predicted.append(gaps)
+        true.append(truth)
+        lists["closures"] += phone_minima(gaps, utterance, LIPS_TOGETHER)
+        lists["studio_closures"] += phone_minima(truth, utterance, LIPS_TOGETHER)
+        lists["vowels"] += phone_maxima(gaps, utterance, OPEN)
+        lists["studio_vowels"] += phone_maxima(truth, utterance, OPEN)
+        lists["silent"] += long_silence(gaps, utterance)
+    p, t = np.concatenate(predicted), np.concatenate(true)
+    shares = {name: share([gap < limit for gap in values]) for name, values in lists.items()}
+    return {
+        "closure": shares["closures"]["share"], "open_vowels_closed": shares["vowels"]["share"],
+        "rest": shares["silent"]["share"] if lists["silent"] else None,
+        "aperture_correlation": float(np.corrcoef(p, t)[0, 1]), "aperture_error_mm": float(np.abs(p - t).mean()),
+        "open_vowel_mm": float(np.mean(lists["vowels"])),
+        "studio_open_vowel_mm": float(np.mean(lists["studio_vowels"])),
+        "recordings": len(recordings), "frames": len(p), "counts": shares,
+    }  # fmt: skip
+
+
+def held_out_articulation(avatar: Avatar) -> dict[str, dict[str, object]]:
+    """Figures of the avatar's own voice and of speakers never heard, and its widest jaw."""
     data = data_folder()
-    figures: dict[str, dict[str, object]] = {}
-    for corpus in ("ljspeech", "librispeech"):
-        held_out = [u for u in load_utterances(data) if u.corpus == corpus and u.held_out][:utterances_per_corpus]
-        predicted, true, closures, true_closures, opens, silences = [], [], [], [], [], []
-        for utterance in tqdm(held_out, desc=corpus, unit="utterance"):
-            speech = read_speech(utterance.path(data)).samples
-            frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
-            gaps = np.array([tracker.predicted(b) for b in speech_latents(avatar, speech, frames)], np.float32)
-            truth = np.array([tracker.true(w) for w in expression_curves(utterance.phones, frames, names)], np.float32)
-            predicted.append(gaps)
-            true.append(truth)
-            closures += phone_minima(gaps, utterance, ("P", "B", "M"))
-            true_closures += phone_minima(truth, utterance, ("P", "B", "M"))
-            opens += phone_maxima(gaps, utterance, OPEN)
-            silences += long_silence(gaps, utterance)
-        p, t = np.concatenate(predicted), np.concatenate(true)
-        limit = tracker.rest_gap + CLOSED_MM
-        closed = sum(g < limit for g in closures)
-        figures[corpus] = {
-            "utterances": len(held_out), "frames": len(p),
-            "aperture_correlation": float(np.corrcoef(p, t)[0, 1]),
-            "aperture_error_mm": float(np.abs(p - t).mean()),
-            "closures": len(closures), "closed_share": closed / max(1, len(closures)),
-            "closed_interval": interval(closed, len(closures)),
-            "closed_share_of_studio": sum(g < limit for g in true_closures) / max(1, len(true_closures)),
-            "open_vowels": len(opens), "open_vowel_gap_mm": float(np.mean(opens)),
-            "silent_frames": len(silences),
-            "silence_at_rest_share": float(np.mean(np.array(silences) < limit)) if silences else None,
-        }  # fmt: skip
-    figures["widest jaw"] = widest_jaw(avatar, tracker)
-    return figures
-
-
-def phone_maxima(gaps: FloatArray, utterance: Utterance, phones: tuple[str, ...]) -> list[float]:
-    """The greatest gap within each occurrence of the phones, 60 ms or longer."""
-    return [
-        float(gaps[int(np.ceil(s * FRAME_RATE / 100)) : int((s + d) * FRAME_RATE / 100) + 1].max(initial=0))
-        for phone, s, d in utterance.phones
-        if phone.rstrip("012") in phones and d >= 6
-    ]
+    figures = {
+        corpus: articulation(
+            avatar, [Labelled(u, u.path(data)) for u in load_utterances(data) if u.corpus == corpus and u.held_out]
+        )
+        for corpus in ("ljspeech", "librispeech")
+    }
+    tracker = LipTracker(avatar, template_basis(avatar))
+    return figures | {"widest jaw": widest_jaw(avatar, tracker)}
 
 
 def long_silence(gaps: FloatArray, utterance: Utterance) -> list[float]:

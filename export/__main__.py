@@ -18,7 +18,8 @@ from export.pack import pack
 from export.recompose import recompose
 from realtime.errors import MiravoxError
 from training.dataset import embed_dataset, load_dataset
-from training.face import load_encoder, load_face, lookahead_of
+from training.encoders import load_encoder, lookahead_of
+from training.face import load_face
 
 BUILD = Path("build/avatar")
 

@@ -30,7 +30,8 @@ from realtime.avatar import FORMAT_VERSION, GEOMETRY, load_avatar, sha256
 from realtime.errors import MiravoxError
 from training.composition import CompositionTraining
 from training.dataset import Dataset, load_dataset
-from training.face import load_encoder, load_face, lookahead_of
+from training.encoders import load_encoder, lookahead_of
+from training.face import load_face
 from training.inpaint import Inpaint
 
 SOURCE_SECONDS = 12  # of the silent take; the unrolled loop lasts twice as long

@@ -104,18 +104,20 @@ TIGHTEST_OPENING = -0.045  # cm: never deeper into each other than the neutral g
 CLOSED_JAW = 0.25  # share of the jaw's opening that is left while the lips are closed
 
 
-def expression_curves(phones: Sequence[Phone], frames: int, model_names: tuple[str, ...]) -> FloatArray:
+def expression_curves(
+    phones: Sequence[Phone], frames: int, model_names: tuple[str, ...], instants_per_frame: int = INSTANTS_PER_FRAME
+) -> FloatArray:
     """Weights [frames, C] of all `model_names`, mostly in [0, 1]; those that speech doesn't move are 0.
 
     phones: (ARPAbet symbol with or without stress, start, duration), 10 ms units, in order; gaps and what lies beyond
-    the last one count as silence. Frame k is the mouth at 40 k ms.
+    the last one count as silence. Frame k is the mouth at 40 k ms, or at 10 k ms if a frame is one instant.
     """
-    instants = frames * INSTANTS_PER_FRAME + TAIL
+    instants = frames * instants_per_frame + TAIL
     track = _filled(phones, instants)
     weights_IA = _coarticulated(track, instants)
     closure_I = _closure(track, instants)
     weights_IA = _close_lips(weights_IA, closure_I)
-    weights_FA = weights_IA[: frames * INSTANTS_PER_FRAME : INSTANTS_PER_FRAME]
+    weights_FA = weights_IA[: frames * instants_per_frame : instants_per_frame]
     curves = np.zeros((frames, len(model_names)), np.float32)
     for a, name in enumerate(ARTICULATORS):
         for c, channel in enumerate(model_names):

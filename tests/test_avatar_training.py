@@ -50,7 +50,8 @@ def packed(dataset_folder: Path, encoder_path: Path, tmp_path_factory: pytest.Te
     from training.composition import CompositionTraining
     from training.composition import train as train_composition
     from training.dataset import embed_dataset, load_dataset
-    from training.face import FaceConfig, load_encoder, load_face
+    from training.encoders import load_encoder
+    from training.face import FaceConfig, load_face
     from training.face import train as train_face
 
     place = tmp_path_factory.mktemp("avatar")

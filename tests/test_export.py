@@ -128,7 +128,7 @@ def test_an_encoder_comes_from_an_avatar_too(ada: Path, torch: Any) -> None:
     """`make avatar` trains with the encoder that ships."""
     from realtime.avatar import load_avatar
     from realtime.engine import Engine
-    from training.face import load_encoder, lookahead_of
+    from training.encoders import load_encoder, lookahead_of
 
     encoder, config = load_encoder(ada)
     assert lookahead_of(config) == load_avatar(ada).lookahead_samples

@@ -22,7 +22,7 @@ ALLOWED = {
     "networks": ("networks",),
     "studio": ("studio", "networks", "realtime", "training.phones"),  # the labels and what is held out
     "capture": ("capture", "networks", "realtime"),
-    "training": ("training", "networks", "realtime"),
+    "training": ("training", "networks", "realtime", "studio.speech_curves"),  # how a mouth says given phones
     "export": ("export", "networks", "realtime", "training"),
 }
 WITHOUT_TORCH = ("run_stream.py", "realtime", "networks/contract.py", "studio", "capture")

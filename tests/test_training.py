@@ -51,7 +51,7 @@ def test_no_training_run_reads_held_out_speech(
 
     monkeypatch.setattr(speech, "load_corpus", watched)
     monkeypatch.setattr(speech, "load_utterances", lambda data: few)
-    speech.train(speech.SpeechConfig(steps=1, batch=2), tmp_path, data_folder)
+    speech.train(speech.SpeechConfig(steps=1, pieces=2, pitches=1), tmp_path, data_folder)
     held_out = {u.id for u in few if u.held_out}
     assert held_out and not held_out & set(opened[0])
     assert len(opened[0]) == len(few) - len(held_out)
@@ -112,7 +112,7 @@ def test_a_run_resumes_to_the_same_result(
     few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech"][:4]
     monkeypatch.setattr(speech, "load_utterances", lambda data: few)
     monkeypatch.setattr(speech, "evaluate", lambda *a, **k: {})
-    config = speech.SpeechConfig(steps=3, batch=2)
+    config = speech.SpeechConfig(steps=3, pieces=2, pitches=1)
     torch.use_deterministic_algorithms(True)
     whole = load_file(speech.train(config, tmp_path / "whole", data_folder))
 
@@ -141,7 +141,7 @@ def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path) -> None:
     from training.speech import SpeechConfig
 
     open_run(tmp_path, SpeechConfig(), resume=False)
-    assert json.loads((tmp_path / "config.json").read_text())["batch"] == SpeechConfig().batch
+    assert json.loads((tmp_path / "config.json").read_text())["pieces"] == SpeechConfig().pieces
     (tmp_path / CHECKPOINT).write_bytes(b"")
     with pytest.raises(MiravoxError, match="--resume"):
         open_run(tmp_path, SpeechConfig(), resume=False)
@@ -153,30 +153,82 @@ def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path) -> None:
 def test_augmentation_is_labelled_rightly(data_folder: Path) -> None:
     """The label of a window is the phone at its moment, and noise alone is silence without presence."""
     import training.speech as speech
+    from training.augment import AugmentConfig
     from training.phones import PHONES, load_utterances
 
     utterance = next(u for u in load_utterances(data_folder) if u.corpus == "ljspeech")
     corpus = speech.load_corpus([utterance], data_folder)
     phone, start, duration = max(utterance.phones, key=lambda p: p[2] if p[0] != "SIL" else 0)
     assert PHONES[corpus.phones[0][start + duration // 2]] == phone.rstrip("012")
-    only_noise = speech.SpeechConfig(batch=16, noise_only_share=1.0)
-    _, phones, presence = speech.training_batch(only_noise, corpus, 0)
-    assert not phones.any() and not presence.any()
-    clean = speech.SpeechConfig(batch=64, noise_only_share=0, noisy_share=0, band_limited_share=0, gain_db=(0, 0))
-    mel, phones, presence = speech.training_batch(clean, corpus, 0)
-    assert mel.shape == (64, 1, 80, 16) and presence[phones > 0].all()
-    again, *_ = speech.training_batch(clean, corpus, 0)
-    assert np.array_equal(mel, again)
+
+    only_noise = speech.SpeechConfig(pieces=4, noise_only_share=1.0)
+    batch = speech.training_batch(only_noise, corpus, 0)
+    assert not batch.phones.any() and not batch.presence.any() and batch.judged.all()
+    assert batch.articulation[..., 2].all(), "at rest"
+
+    untouched = AugmentConfig(
+        noise_share=0, room_share=0, band_share=0, opus_share=0, clip_share=0, speed_share=0, gain_db=(0, 0)
+    )
+    clean = speech.SpeechConfig(pieces=8, noise_only_share=0, masked_share=0, augment=untouched)
+    batch = speech.training_batch(clean, corpus, 0)
+    assert batch.mel.shape == (96, 1, 80, 16) and batch.phones.shape == (8, 12, 7, 3)
+    assert (batch.presence == (batch.phones[:, :, 0, 1] > 0)).all()
+    # The second label is the encoder's own lookahead, which is among the others, too.
+    assert (batch.phones[:, :, 0] == batch.phones[:, :, 1 + speech.LOOKAHEADS.index(1800)]).all()
+    again = speech.training_batch(clean, corpus, 0)
+    assert (batch.mel == again.mel).all()
 
 
-def test_the_window_ends_at_the_lookahead() -> None:
-    from training.speech import cut
+def test_a_window_is_labelled_at_the_lookahead_before_its_end(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A single loud sample in silence, labelled as the only phone: whoever hears it at the lookahead gets the phone."""
+    import training.speech as speech
+    from training.augment import AugmentConfig
 
-    speech = np.arange(10_000, dtype=np.float32)
-    window = cut(speech, 5000, 1800)
-    assert window[-1] == 6799 and window[0] == 3000
-    assert cut(speech, 0, 1800)[-1] == 1799 and not cut(speech, 0, 1800)[:2000].any()
-    assert not cut(speech, 9999, 1800)[-1]
+    at = 20_000
+    sound = np.zeros(40_000, np.float32)
+    sound[at] = 0.9
+    phones = np.zeros(250, np.int64)
+    phones[at // speech.UNIT] = 7
+    corpus = speech.Corpus([[sound]], [phones], [np.zeros((250, 3), np.float32)])
+    windows: list[np.ndarray] = []
+    real = speech.mel_of_windows
+
+    def watched(windows_BS: np.ndarray) -> np.ndarray:
+        windows.append(windows_BS.copy())
+        return real(windows_BS)
+
+    monkeypatch.setattr(speech, "mel_of_windows", watched)
+    untouched = AugmentConfig(
+        noise_share=0, room_share=0, band_share=0, opus_share=0, clip_share=0, speed_share=0, gain_db=(0, 0)
+    )
+    config = speech.SpeechConfig(pieces=200, noise_only_share=0, masked_share=0, augment=untouched)
+    batch = speech.training_batch(config, corpus, 3)
+    labels = batch.phones[:, :, 0, 1].flatten().numpy()
+    heard = [int(w.argmax()) if w.any() else -1 for w in windows[0]]
+    before_end = np.array([len(windows[0][0]) - h if h >= 0 else -1 for h in heard])
+    assert (labels == 7).sum() > 5
+    assert (np.abs(before_end[labels == 7] - config.lookahead_samples) <= speech.UNIT).all()
+    assert (labels[np.abs(before_end - config.lookahead_samples) > speech.UNIT] == 0).all()
+
+
+def test_presence_is_not_judged_at_borders() -> None:
+    from training.speech import near_border
+
+    phones = np.zeros(40, np.int64)
+    phones[10:20] = 5
+    assert np.flatnonzero(near_border(phones)).tolist() == [*range(6, 14), *range(16, 24)]
+
+
+def test_the_mouth_shape_closes_on_lips(data_folder: Path) -> None:
+    from training.phones import Utterance
+    from training.speech import mouth_shape
+
+    phones = (("SIL", 0, 20), ("AA", 20, 20), ("B", 40, 10), ("AA", 50, 20), ("SIL", 70, 30))
+    shape = mouth_shape(Utterance("", "", 1.0, "", phones, False), 100)
+    assert shape[30, 0] > 0.5 and not shape[30, 2], "centimetres, open"
+    assert shape[45, 2] and shape[95, 2]
 
 
 def test_resize_matrices_and_positional_weights() -> None:

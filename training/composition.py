@@ -28,7 +28,8 @@ from realtime.baked_face import BakedFace
 from realtime.compositor import layers_of, resize, resize_matrix, unit
 from realtime.rasteriser import create_context
 from training.dataset import Dataset, embed_dataset, load_dataset
-from training.face import load_encoder, load_face, lookahead_of
+from training.encoders import load_encoder, lookahead_of
+from training.face import load_face
 from training.inpaint import Inpaint
 from training.run import Checkpoint, log_line, open_run, plot_log
 from training.vgg import load_vgg, vgg_distance

@@ -59,6 +59,7 @@ class Dataset:
     pose: FloatArray  # [N, 4, 4]
     expression: FloatArray  # [N, C]
     basis: FloatArray  # [C, V, 3], cm at weight 1
+    expression_names: tuple[str, ...]  # of the C shapes
     geometry: dict[str, NDArray[np.generic]]  # studio.template.Template.arrays()
     provenance: dict[str, object]
     licence: object
@@ -138,8 +139,9 @@ def load_dataset(folder: Path) -> Dataset:
             remedy="Make the dataset again.",
         )  # fmt: skip
     return Dataset(
-        folder, info["name"], camera, takes, pose, expression, basis, track, info["provenance"], info["licence"]
-    )
+        folder, info["name"], camera, takes, pose, expression, basis, tuple(info["expression_names"]), track,
+        info["provenance"], info["licence"],
+    )  # fmt: skip
 
 
 @torch.no_grad()

@@ -3,7 +3,8 @@
     python -m training.face --dataset DIR --encoder build/encoder/encoder.safetensors --out build/avatar/face [--resume]
 
 Random pixels of random frames instead of whole images, so that two cores suffice; every few steps a patch of the mouth
-for the perceptual loss. The audio encoder stays fixed.
+for the perceptual loss. Projection and deformation also learn from every other voice with phone timings, which need not
+be filmed (training/voices.py); there and in the film, lips that should touch weigh more. The audio encoder stays fixed.
 """
 
 from __future__ import annotations
@@ -22,18 +23,21 @@ from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from tqdm import tqdm
 
-from networks.audio_encoder import AudioEncoder
 from networks.color import Color, ColorConfig
-from networks.contract import DEFAULT_LOOKAHEAD, EMBEDDINGS, LATENT, MASKS, REGIONS
+from networks.contract import EMBEDDINGS, LATENT, MASKS, REGIONS
 from networks.deformation import Deformation
-from networks.losses import masked_l1, total_loss
+from networks.losses import MASK_WEIGHTS, l1_distance, mask_weight, masked_l1, total_loss
 from networks.projection import Projection
 from realtime.errors import MiravoxError
 from training.dataset import Dataset, FaceMaps, Pixels, embed_dataset, load_dataset, sample_pixels
+from training.encoders import load_encoder, lookahead_of
+from training.phones import data_folder
 from training.run import Checkpoint, log_line, open_run, plot_log
 from training.vgg import Vgg, load_vgg, vgg_distance
+from training.voices import Voices, load_voices
 
 FloatArray = NDArray[np.float32]
 
@@ -59,6 +63,12 @@ class FaceConfig:
     lambda_deformation: float = 1.0
     lambda_vgg: float = 4.0
     lambda_latent: float = 0.01
+    lambda_lips: float = 1.0  # of the lip aperture in the other voices
+    voice_frames: int = 128  # a step, of other voices; 0: the film alone
+    voice_vertices: int = 12  # a frame of them, besides the lips'
+    degraded_share: float = 0.4  # of the recordings are heard through a bad microphone, too
+    closure_weight: float = 4.0  # of frames that show P, B or M
+    embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps
     patch: int = 56  # pixels
     latent_noise: float = 0.2  # thesis 3.4
@@ -87,45 +97,6 @@ class FaceNetworks(nn.Module):
             points = canonical
         rgb: Tensor = self.color(points, latent)
         return rgb
-
-
-def load_encoder(path: Path) -> tuple[AudioEncoder, dict[str, object]]:
-    """The audio encoder of a run (encoder.safetensors) or of an avatar (its folder), and the configuration it was
-    trained with.
-
-    Raises MiravoxError if it is not there, or is something else.
-    """
-    file = path / "networks.safetensors" if path.is_dir() else path
-    if not file.is_file():
-        raise MiravoxError(
-            str(file),
-            found="no such file",
-            wanted="the weights of an audio encoder",
-            remedy="Run `make encoder` first.",
-        )
-    tensors = load_file(file)
-    if path.is_dir():
-        config = dict(json.loads((path / "avatar.json").read_text())["provenance"]["encoder"])
-        tensors = {k: v for k, v in tensors.items() if k.startswith("audio_encoder/")}
-    else:
-        with safe_open(file, "pt") as f:
-            config = dict(json.loads((f.metadata() or {}).get("config", "{}")))
-    encoder = AudioEncoder()
-    state = {k.removeprefix("audio_encoder/"): v.float() for k, v in tensors.items()}
-    missing, unexpected = encoder.load_state_dict(state, strict=False)
-    if unexpected or any(not k.endswith("num_batches_tracked") for k in missing):
-        raise MiravoxError(
-            str(file), found=f"other parameters ({[*unexpected, *missing][0]})", wanted="an audio encoder",
-            remedy="Name the encoder.safetensors that training.speech wrote, or an avatar folder.",
-        )  # fmt: skip
-    return encoder.eval(), config
-
-
-def lookahead_of(config: dict[str, object]) -> int:
-    """The lookahead in samples that an encoder was trained with."""
-    lookahead = config.get("lookahead_samples", DEFAULT_LOOKAHEAD)
-    assert isinstance(lookahead, int)
-    return lookahead
 
 
 def load_face(path: Path) -> tuple[FaceNetworks, FaceConfig, FloatArray]:
@@ -252,9 +223,47 @@ def contact_sheet(networks: FaceNetworks, dataset: Dataset, windows: FloatArray,
     Image.fromarray(np.concatenate(columns, 1)).save(path)
 
 
+class VoiceLoss:
+    """How far the mouth is from the studio's in voices that were not filmed."""
+
+    def __init__(self, config: FaceConfig, dataset: Dataset, voices: Voices) -> None:
+        self.config, self.voices, self.dataset = config, voices, dataset
+        landmarks = [INNER_UPPER, INNER_LOWER]
+        triangles = np.asarray(dataset.geometry["triangles"])
+        self.corners = triangles[np.asarray(dataset.geometry["landmark_triangles"])[landmarks]].ravel()  # [6]
+        weights = np.asarray(dataset.geometry["landmark_barycentrics"])[landmarks].astype(np.float32)
+        # Upper less lower lip, as a sum over the six corners.
+        self.gap_6 = torch.from_numpy(np.concatenate([weights[0], -weights[1]]))
+        self.points = torch.from_numpy(dataset.scale(dataset.canonical))
+        self.masks = torch.from_numpy(dataset.regions[: len(MASKS)].T.copy())
+        moved = np.unique(triangles)
+        density = dataset.regions[REGIONS.index("mouth")][moved] + 0.3 * dataset.regions[REGIONS.index("jaw")][moved]
+        self.moved, self.density = moved, density / density.sum()
+
+    def __call__(self, networks: FaceNetworks, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """L1 of vertices (equation 3.7) and of the vector between the inner lips, weighted alike."""
+        config = self.config
+        rows = rng.integers(len(self.voices.newest), size=config.voice_frames)
+        vertices = np.concatenate(
+            [self.corners, rng.choice(self.moved, config.voice_vertices, p=self.density, replace=False)]
+        )
+        windows = F.dropout(torch.from_numpy(self.voices.windows(rows)), config.embedding_dropout)
+        latent = networks.projection(windows)
+        latent = (latent + config.latent_noise * torch.randn_like(latent))[:, None]
+        displacement = networks.deformation(self.points[vertices].expand(len(rows), -1, -1), latent)
+        truth = torch.from_numpy(
+            np.einsum("fc,cvx->fvx", self.voices.expression[rows], self.dataset.basis[:, vertices]).astype(np.float32)
+        )
+        weight = torch.from_numpy(np.where(self.voices.together[rows], config.closure_weight, 1.0).astype(np.float32))
+        weight = weight / weight.mean()
+        error = l1_distance(displacement, truth) * mask_weight(self.masks[vertices])  # [F, 6 + n]
+        lips = torch.einsum("fvx,v->fx", (displacement - truth)[:, : len(self.corners)], self.gap_6).abs().sum(-1)
+        return (weight * error.mean(1)).mean(), (weight * lips).mean() * sum(MASK_WEIGHTS.values())
+
+
 def train_steps(
     config: FaceConfig, networks: FaceNetworks, optimizer: torch.optim.Optimizer, dataset: Dataset, windows: FloatArray,
-    pixels: Pixels, patches: Patches | None, vgg: Vgg | None, first: int,
+    pixels: Pixels, patches: Patches | None, vgg: Vgg | None, voice_loss: VoiceLoss | None, first: int,
 ) -> Iterator[tuple[int, dict[str, float]]]:  # fmt: skip
     """Runs the optimizer's steps; yields the step and its losses."""
     box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
@@ -307,14 +316,19 @@ def train_steps(
             images = (x.T.reshape(1, 3, config.patch, config.patch) for x in (patch, target))
             color_vgg = vgg_distance(vgg, *images) * config.vgg_every
 
+        # The same mouth in other voices: geometry alone.
+        voices_l1, lips_l1 = voice_loss(networks, rng) if voice_loss else (torch.zeros(()), torch.zeros(()))
+
         loss = total_loss(
             color_vgg, color_l1, deformation_l1, clean,
             config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
-        )  # fmt: skip
+        ) + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1  # fmt: skip
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
+        if voice_loss:
+            losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item()}
         if isinstance(color_vgg, Tensor):
             losses["color_vgg"] = color_vgg.item() / config.vgg_every
         yield step, losses
@@ -337,13 +351,23 @@ def train(config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: 
     pixels = sample_pixels(dataset, train_frames, config.pixels_kept_per_frame, config.seed, watch)
     checked = sample_pixels(dataset, held_out[:: max(1, len(held_out) // CHECKED_FRAMES)], CHECKED_PIXELS, 1)
 
+    voice_loss = None
+    if config.voice_frames:
+        names, voices_seed = dataset.expression_names, config.seed + 1
+        voices = load_voices(
+            encoder, lookahead_of(encoder_config), names, data_folder(), config.degraded_share, voices_seed
+        )
+        voice_loss = VoiceLoss(config, dataset, voices)
+
     networks = FaceNetworks(config)
     averaged = copy.deepcopy(networks).requires_grad_(False)  # exponential moving average: what is kept
     optimizer = torch.optim.Adam(networks.parameters(), config.learning_rate)  # thesis 4.1.4: default betas
     checkpoint = Checkpoint(folder, {"networks": networks, "averaged": averaged}, optimizer)
     first = checkpoint.load()
     bar = tqdm(initial=first, total=config.steps, desc="face", unit="step")
-    for step, losses in train_steps(config, networks, optimizer, dataset, windows, pixels, patches, vgg, first):
+    for step, losses in train_steps(
+        config, networks, optimizer, dataset, windows, pixels, patches, vgg, voice_loss, first
+    ):
         decay = min(config.ema_decay, (step + 1) / (step + 10))
         for kept, now in zip(averaged.parameters(), networks.parameters(), strict=True):
             kept.lerp_(now, 1 - decay)

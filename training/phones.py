@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ class Utterance:
         """Index into PHONES for every 10 ms, shape [ceil(100 seconds)]."""
         indices = np.zeros(int(np.ceil(self.seconds * PHONE_RATE)) + 1, np.int64)
         for phone, start, duration in self.phones:
-            indices[start : start + duration] = phone_index(phone)
+            indices[max(0, start) : max(0, start + duration)] = phone_index(phone)
         return indices
 
 
@@ -62,22 +62,40 @@ def phone_index(phone: str) -> int:
 
 
 def load_utterances(data: Path) -> list[Utterance]:
-    """All labelled utterances, in the order of the label file. Raises MiravoxError if it is missing."""
-    path = data / "speech" / "labels.jsonl"
+    """All labelled utterances, in the order of the label file. Raises MiravoxError if it is missing or malformed."""
+    rows = read_labels(data / "speech" / "labels.jsonl")
+    held_out = {c: held_out_ids(c, _ids_on_disk(data, c)) for c in {u.corpus for u in rows}}
+    return [replace(u, held_out=u.id in held_out[u.corpus]) for u in rows]
+
+
+def read_labels(path: Path) -> list[Utterance]:
+    """The utterances of a label file, none of them held out.
+
+    Raises MiravoxError if it is missing, or names the first line that is not a label.
+    """
     if not path.is_file():
         raise MiravoxError(
-            str(path), found="no such file", wanted="phone labels", remedy="Set MIRAVOX_DATA to the data folder."
-        )
-    rows = [json.loads(line) for line in path.read_text().splitlines()]
-    corpora = {row["corpus"] for row in rows}
-    held_out = {c: held_out_ids(c, _ids_on_disk(data, c)) for c in corpora}
-    return [
-        Utterance(
-            row["corpus"], row["id"], row["seconds"], row["text"],
-            tuple((p, s, d) for p, s, d in row["phones"]), row["id"] in held_out[row["corpus"]],
-        )
-        for row in rows
-    ]  # fmt: skip
+            str(path), found="no such file", wanted="phone labels, one JSON object a line",
+            remedy="Check the name; for the training speech, set MIRAVOX_DATA to the data folder.",
+        )  # fmt: skip
+    utterances = []
+    for number, line in enumerate(path.read_text().splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            phones = tuple((str(p), int(s), int(d)) for p, s, d in row["phones"])
+            label = Utterance(
+                row.get("corpus", ""), row["id"], float(row["seconds"]), row.get("text", ""), phones, held_out=False
+            )
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise MiravoxError(
+                f"{path}, line {number}", found=f"{line[:60]!r} ({type(error).__name__}: {error})",
+                wanted='{"id": ..., "seconds": ..., "phones": [[phone, start, duration], ...]}, times in 10 ms',
+                remedy="Correct the line.",
+            ) from error  # fmt: skip
+        utterances.append(label)
+    return utterances
 
 
 def _ids_on_disk(data: Path, corpus: str) -> list[str]:

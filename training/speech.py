@@ -1,11 +1,15 @@
-"""Trains the audio encoder on phone labels of many speakers; the phone head is dropped afterwards (thesis 3.3, Table
-3.1).
+"""Trains the audio encoder on phone labels of many speakers; the heads are dropped at export (thesis 3.3, Table 3.1).
 
-    python -m training.speech --out build/encoder [--resume] [--steps N]
+    python -m training.speech --out build/encoder [--resume] [--steps N] [--lookahead-samples N]
+    python -m training.speech --out build/wav2lip --from wav2lip.pth
 
-Every training window is cut anywhere in the speech and augmented on the waveform: gain, noise, other voices, band
-limits. Windows of noise alone teach silence. The result is encoder.safetensors (float16) with the phone accuracy
-beside it.
+Every step cuts pieces out of random recordings, degrades them (training/augment.py), and embeds consecutive frames of
+each as the live code would. One embedding has to tell the phone at the encoder's own lookahead and at others, whether
+somebody speaks, and the shape of the mouth; the window of nine has to tell the phone at every lookahead. The results
+are encoder.safetensors and heads.safetensors (float16) with figures on held-out speakers.
+
+With --from, a Wav2Lip checkpoint takes the encoder's place: its convolutions stay as they are, only presence and heads
+are trained.
 """
 
 from __future__ import annotations
@@ -15,7 +19,7 @@ import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,22 +27,39 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor
 from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
-from networks.contract import DEFAULT_LOOKAHEAD, EMBEDDING, LOOKAHEAD_STEP, SAMPLE_RATE, WINDOW_SAMPLES
+from networks.contract import (
+    DEFAULT_LOOKAHEAD,
+    EMBEDDINGS,
+    LOOKAHEAD_STEP,
+    MEL_BANDS,
+    SAMPLE_RATE,
+    SAMPLES_PER_FRAME,
+    WINDOW_SAMPLES,
+)
+from networks.speech_heads import LOOKAHEADS, SpeechHeads
 from realtime.errors import MiravoxError
-from realtime.mel import mel_of_windows
+from realtime.mel import mel_of_windows, windows_of_take
 from realtime.sound_file import read_speech
+from studio.speech_curves import ARTICULATORS, OPENING, expression_curves
+from training.augment import AugmentConfig, change_pitch, change_speed, degrade, noise, rms
+from training.encoders import load_encoder, load_wav2lip, weights_hash
 from training.phones import PHONE_RATE, PHONES, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
 from training.run import Checkpoint, log_line, open_run, plot_log
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-PRESENCE_REACH = 8  # label units (10 ms): somebody speaks if a phone lies within this distance
+UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
+BORDER_UNITS = 4  # labels (10 ms): nearer to a silence's border, presence is not judged
 LIPS = ("P", "B", "M", "F", "V")  # phones whose misses everybody sees
+CLOSED_CM = 0.15  # lip opening over rest under which a mouth counts as closed
+LEAD = 4000  # samples before a piece's first window: what its rooms and codecs still ring of
+SPREAD = {"mouthStretch": 1.0, "mouthSmile": 1.0, "mouthPucker": -1.0, "mouthFunnel": -1.0}  # width of the mouth
+LABEL_JITTER = (0.2, 0.6, 0.2)  # weight of the labels 10 ms before, at, and 10 ms after: alignments err by as much
 
 
 @dataclass(frozen=True)
@@ -46,221 +67,337 @@ class SpeechConfig:
     """Everything that decides the result of a run."""
 
     lookahead_samples: int = DEFAULT_LOOKAHEAD
-    steps: int = 3200
-    batch: int = 96
+    steps: int = 3000
+    pieces: int = 16  # a step
+    piece_frames: int = 12  # consecutive embeddings of each piece
     learning_rate: float = 2e-3
-    weight_decay: float = 1e-2
+    weight_decay: float = 2e-2
     label_smoothing: float = 0.05
-    lip_weight: float = 2.0  # of P B M F V in the phone loss
+    lip_weight: float = 2.0  # of P B M F V in the phone losses
+    viseme_weight: float = 0.5
+    ahead_weight: float = 0.4
+    window_weight: float = 0.6
     presence_weight: float = 0.5
-    noise_only_share: float = 0.08  # windows without speech
-    noisy_share: float = 0.6  # windows of speech with noise added
-    band_limited_share: float = 0.2
-    gain_db: tuple[float, float] = (-24.0, 6.0)
-    snr_db: tuple[float, float] = (0.0, 30.0)
+    articulation_weight: float = 0.5
+    noise_only_share: float = 0.08  # pieces without speech
+    masked_share: float = 0.3  # embeddings that hear nothing in a band
+    pitches: int = 2  # versions of every recording with another pitch
+    pitch: tuple[float, float] = (0.8, 1.25)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    source: str = ""  # name of the Wav2Lip checkpoint whose convolutions are used as they are
+    init: str = ""  # name of the avatar or run whose encoder the training begins with
     seed: int = 0
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Utterances in memory: their speech, and for every 10 ms the phone and whether somebody speaks."""
+    """Utterances in memory. Labels are for every 10 ms; `versions` holds each recording, and it at other pitches."""
 
-    speech: list[FloatArray]
+    versions: list[list[FloatArray]]
     phones: list[IntArray]
-    present: list[NDArray[np.bool_]]
+    articulation: list[FloatArray]  # [n, 3]: opening (cm), width, closed (0 or 1)
+
+    @property
+    def speech(self) -> list[FloatArray]:
+        return [v[0] for v in self.versions]
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        lengths = np.array([len(s) for s in self.speech], np.float64)
+        lengths = np.array([len(v[0]) for v in self.versions], np.float64)
         return np.asarray(lengths / lengths.sum())
 
 
 def load_corpus(utterances: list[Utterance], data: Path) -> Corpus:
-    speech, phones, present = [], [], []
+    versions, phones, articulation = [], [], []
     for utterance in tqdm(utterances, desc="reading speech", unit="file"):
-        speech.append(read_speech(utterance.path(data)).samples)
-        indices = utterance.phone_indices()
-        phones.append(indices)
-        reach = np.ones(2 * PRESENCE_REACH + 1)
-        present.append(np.convolve(indices > 0, reach, mode="same") > 0)
-    return Corpus(speech, phones, present)
+        versions.append([read_speech(utterance.path(data)).samples])
+        phones.append(utterance.phone_indices())
+        articulation.append(mouth_shape(utterance, len(phones[-1])))
+    return Corpus(versions, phones, articulation)
 
 
-def noise(rng: np.random.Generator, corpus: Corpus) -> FloatArray:
-    """A window of noise of unit RMS: white, pink, hum, or babble of four other voices."""
-    kind = rng.integers(4)
-    if kind == 0:
-        sound = rng.standard_normal(WINDOW_SAMPLES)
-    elif kind == 1:
-        spectrum = np.fft.rfft(rng.standard_normal(WINDOW_SAMPLES))
-        sound = np.fft.irfft(spectrum / np.sqrt(np.arange(1, len(spectrum) + 1)), WINDOW_SAMPLES)
-    elif kind == 2:
-        hz = rng.choice([50.0, 60.0]) * np.arange(1, 9)[:, None]
-        phase = rng.uniform(0, 2 * np.pi, (8, 1))
-        t = np.arange(WINDOW_SAMPLES) / SAMPLE_RATE
-        sound = (rng.uniform(0, 1, (8, 1)) * np.sin(2 * np.pi * hz * t + phase)).sum(0)
-    else:
-        sound = np.zeros(WINDOW_SAMPLES)
-        for _ in range(4):
-            voice = corpus.speech[rng.integers(len(corpus.speech))]
-            start = rng.integers(max(1, len(voice) - WINDOW_SAMPLES))
-            piece = voice[start : start + WINDOW_SAMPLES]
-            sound[: len(piece)] += piece
-    return np.asarray(sound / (np.sqrt(np.mean(sound**2)) + 1e-6), np.float32)
+def add_pitches(corpus: Corpus, config: SpeechConfig) -> None:
+    """Adds versions of every recording with other pitches and vocal tracts: more speakers than there are."""
+    rng = np.random.default_rng(config.seed)
+    for versions in tqdm(corpus.versions, desc="other pitches", unit="file"):
+        # One lower and one higher, and so on.
+        for k in range(config.pitches):
+            low, high = np.log(config.pitch)
+            factor = float(np.exp(rng.uniform(low, low / 4) if k % 2 == 0 else rng.uniform(high / 4, high)))
+            versions.append(change_pitch(versions[0], factor))
 
 
-def band_limit(rng: np.random.Generator, window_S: FloatArray) -> FloatArray:
-    """A telephone's or a laptop's band: everything outside of it gone."""
-    low, high = rng.uniform(60, 400), rng.uniform(3000, 7000)
-    spectrum = np.fft.rfft(window_S)
-    hz = np.fft.rfftfreq(len(window_S), 1 / SAMPLE_RATE)
-    return np.asarray(np.fft.irfft(spectrum * ((hz > low) & (hz < high)), len(window_S)), np.float32)
+def mouth_shape(utterance: Utterance, units: int) -> FloatArray:
+    """ARTICULATION of the studio's actor saying it, [units, 3], every 10 ms."""
+    curves = expression_curves(utterance.phones, units, ARTICULATORS, instants_per_frame=1)
+    aperture = curves @ np.array([OPENING[a] for a in ARTICULATORS], np.float32)
+    width = curves @ np.array([SPREAD.get(a, 0.0) for a in ARTICULATORS], np.float32)
+    return np.stack([aperture, width, aperture < CLOSED_CM], 1).astype(np.float32)
 
 
-def cut(speech: FloatArray, at: int, lookahead_samples: int) -> FloatArray:
-    """The window whose last sample is `at + lookahead_samples - 1`, zeros outside the recording."""
-    end = at + lookahead_samples
-    window_S = np.zeros(WINDOW_SAMPLES, np.float32)
-    first = max(0, end - WINDOW_SAMPLES)
-    piece = speech[first : max(0, end)]
-    offset = first - (end - WINDOW_SAMPLES)
-    window_S[offset : offset + len(piece)] = piece
-    return window_S
+def near_border(phones: IntArray) -> NDArray[np.bool_]:
+    """Which labels lie so near to a silence's begin or end that nobody can say whether somebody speaks."""
+    border = np.flatnonzero(np.diff((phones > 0).astype(int)) != 0) + 1
+    near = np.zeros(len(phones), bool)
+    for at in border:
+        near[max(0, at - BORDER_UNITS) : at + BORDER_UNITS] = True
+    return near
 
 
-def training_batch(config: SpeechConfig, corpus: Corpus, step: int) -> tuple[FloatArray, IntArray, FloatArray]:
-    """Mel [B, 1, 80, 16], phone index [B], presence [B]; the same for the same seed and step."""
+@dataclass(frozen=True)
+class Batch:
+    """A step's input and truth: G pieces of W consecutive frames.
+
+    Labels at the encoder's own lookahead come first, then those at each of LOOKAHEADS.
+    """
+
+    mel: Tensor  # [G W, 1, 80, 16]
+    phones: Tensor  # int64 [G, W, 1 + 6, 3]: the labels 10 ms before, at and 10 ms after
+    presence: Tensor  # [G, W] 0 or 1
+    judged: Tensor  # [G, W] 0 where presence is uncertain
+    articulation: Tensor  # [G, W, 3]
+
+
+def training_batch(config: SpeechConfig, corpus: Corpus, step: int) -> Batch:
+    """The same for the same seed and step."""
     rng = np.random.default_rng([config.seed, step])
-    windows, phones, presence = [], [], []
-    weights = corpus.weights
-    for _ in range(config.batch):
+    frames, weights, voices = config.piece_frames, corpus.weights, corpus.speech
+    ends = LEAD + WINDOW_SAMPLES + SAMPLES_PER_FRAME * np.arange(frames)
+    samples = int(ends[-1])
+    backward = np.array([config.lookahead_samples, *LOOKAHEADS])
+    moments = ends[:, None] - backward  # [W, 7], of the piece
+    windows, phones, presence, judged, articulation = [], [], [], [], []
+    for _ in range(config.pieces):
         if rng.random() < config.noise_only_share:
-            windows.append(noise(rng, corpus) * 10 ** (rng.uniform(-65, -20) / 20) * (rng.random() > 0.1))
-            phones.append(0)
-            presence.append(0.0)
-            continue
-        i = rng.choice(len(weights), p=weights)
-        at = int(rng.integers(len(corpus.speech[i])))
-        unit = min(at * PHONE_RATE // SAMPLE_RATE, len(corpus.phones[i]) - 1)
-        window_S = cut(corpus.speech[i], at, config.lookahead_samples)
-        if rng.random() < config.noisy_share:
-            loudness = np.sqrt(np.mean(corpus.speech[i] ** 2))
-            window_S = window_S + noise(rng, corpus) * loudness * 10 ** (-rng.uniform(*config.snr_db) / 20)
-        if rng.random() < config.band_limited_share:
-            window_S = band_limit(rng, window_S)
-        windows.append(np.clip(window_S * 10 ** (rng.uniform(*config.gain_db) / 20), -1, 1))
-        phones.append(int(corpus.phones[i][unit]))
-        presence.append(float(corpus.present[i][unit]))
+            level = 10 ** (rng.uniform(-70, -20) / 20) * (rng.random() > 0.1)
+            piece = noise(rng, samples, voices, config.augment) * np.float32(level)
+            if rng.random() < 0.5:
+                piece = degrade(rng, piece, rms(piece), voices, config.augment)
+            labels = np.zeros((frames, len(backward), 3), np.int64)
+            phones.append(labels)
+            presence.append(np.zeros(frames))
+            judged.append(np.ones(frames))
+            articulation.append(np.tile(np.array([0, 0, 1], np.float32), (frames, 1)))
+        else:
+            i = rng.choice(len(weights), p=weights)
+            speech = corpus.versions[i][rng.integers(len(corpus.versions[i]))]
+            speed = float(rng.uniform(*config.augment.speed)) if rng.random() < config.augment.speed_share else 1.0
+            length = round(samples * speed)
+            start = int(rng.integers(-LEAD - WINDOW_SAMPLES, max(1, len(speech) - length // 2)))
+            piece = change_speed(cut(speech, start, length), samples)
+            piece = degrade(rng, piece, rms(voices[i]), voices, config.augment)
+            unit = np.floor((start + moments * length / samples) / UNIT).astype(int)
+            unit = np.clip(unit[..., None] + np.arange(-1, 2), 0, len(corpus.phones[i]) - 1)
+            phones.append(corpus.phones[i][unit])
+            own = unit[:, 0, 1]
+            presence.append(corpus.phones[i][own] > 0)
+            judged.append(~near_border(corpus.phones[i])[own])
+            articulation.append(corpus.articulation[i][own])
+        windows += [piece[end - WINDOW_SAMPLES : end] for end in ends]
     mel = mel_of_windows(np.stack(windows).astype(np.float32))
-    return mel[:, None], np.array(phones), np.array(presence, np.float32)
+    for row in np.flatnonzero(rng.random(len(mel)) < config.masked_share):
+        band = rng.integers(MEL_BANDS)
+        mel[row, band : band + rng.integers(1, 12)] = mel[row].min()
+    return Batch(
+        torch.from_numpy(mel[:, None]), torch.from_numpy(np.stack(phones)),
+        torch.from_numpy(np.stack(presence).astype(np.float32)), torch.from_numpy(np.stack(judged).astype(np.float32)),
+        torch.from_numpy(np.stack(articulation)),
+    )  # fmt: skip
+
+
+def cut(speech: FloatArray, start: int, length: int) -> FloatArray:
+    """Samples start .. start + length - 1, zeros outside the recording."""
+    piece = np.zeros(length, np.float32)
+    first, end = max(0, start), min(len(speech), start + length)
+    if end > first:
+        piece[first - start : end - start] = speech[first:end]
+    return piece
+
+
+def phone_loss(logits: Tensor, labels: Tensor, weight: Tensor, smoothing: float) -> Tensor:
+    """Cross entropy; logits [..., P], labels [..., 3] with the weights LABEL_JITTER."""
+    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, 3)
+    target = torch.zeros_like(logits).scatter_add_(1, labels, torch.tensor(LABEL_JITTER).expand(len(labels), 3))
+    return F.cross_entropy(logits, target, weight, label_smoothing=smoothing)
+
+
+def visemes_of(probability: Tensor) -> Tensor:
+    """Phone probabilities [..., 40] -> viseme probabilities [..., 13]."""
+    sums = torch.zeros(len(PHONES), len(VISEMES))
+    sums[torch.arange(len(PHONES)), torch.from_numpy(VISEME_OF_PHONE)] = 1
+    return probability @ sums
+
+
+def losses(
+    config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, batch: Batch, phone_weight: Tensor
+) -> dict[str, Tensor]:
+    """Every loss of a step, unweighted."""
+    shape = batch.presence.shape
+    embedding, presence = encoder(batch.mel)
+    own = batch.phones[:, :, 0]
+    logits = heads.phone(embedding)
+    viseme = visemes_of(logits.softmax(1)).clamp_min(1e-6).log()
+    embeddings = embedding.unflatten(0, shape)
+    windows = embeddings.unfold(1, EMBEDDINGS, 1).transpose(2, 3)  # [G, W - 8, 9, E]
+    articulation = heads.articulation(embedding).unflatten(0, shape)
+    near = heads.phones_near(embedding)
+    return {
+        "phone": phone_loss(logits, own, phone_weight, config.label_smoothing),
+        "viseme": F.nll_loss(viseme, torch.from_numpy(VISEME_OF_PHONE)[own[..., 1].flatten()]),
+        "ahead": phone_loss(
+            near, batch.phones[:, :, 1 : 1 + near.shape[1]].flatten(0, 1), phone_weight, config.label_smoothing
+        ),
+        "window": phone_loss(
+            heads.phones_at(windows.flatten(0, 1)), batch.phones[:, EMBEDDINGS - 1 :, 1:].flatten(0, 1), phone_weight,
+            config.label_smoothing,
+        ),
+        "presence": F.binary_cross_entropy(presence.unflatten(0, shape)[..., 0], batch.presence, batch.judged),
+        "articulation": F.smooth_l1_loss(articulation[..., :2], batch.articulation[..., :2], beta=0.1)
+        + F.binary_cross_entropy_with_logits(articulation[..., 2], batch.articulation[..., 2]),
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Heard:
+    """What an encoder makes of one recording: a row for every frame whose moment lies within it."""
+
+    windows: FloatArray  # [frames, 9, 512]
+    presence: FloatArray  # [frames], at the encoder's own lookahead
+    ends: IntArray  # [frames]: the sample at which each window ends
+
+
+@torch.no_grad()
+def hear(encoder: AudioEncoder, speech: FloatArray) -> Heard:
+    """Embeds every frame from the first that hears anything to the last, as the live code does."""
+    encoder.eval()
+    frames = -(-(len(speech) + max(LOOKAHEADS)) // SAMPLES_PER_FRAME)
+    reach = EMBEDDINGS - 1
+    mel = torch.from_numpy(mel_of_windows(windows_of_take(speech, frames + reach, 0, -reach))[:, None])
+    embedding, presence = (torch.cat(x).numpy() for x in zip(*(encoder(m) for m in mel.split(256)), strict=True))
+    windows = np.stack([embedding[k : k + EMBEDDINGS] for k in range(frames)])
+    return Heard(windows, presence[reach:, 0], SAMPLES_PER_FRAME * np.arange(frames))
+
+
+@torch.no_grad()
+def recognise(heads: SpeechHeads, heard: Heard) -> FloatArray:
+    """Phone probabilities [frames, 6, 40] read from each window at each of LOOKAHEADS."""
+    windows = torch.from_numpy(heard.windows)
+    return np.asarray(torch.cat([heads.phones_at(w).softmax(-1) for w in windows.split(512)]).numpy(), np.float32)
 
 
 @torch.no_grad()
 def evaluate(
-    encoder: AudioEncoder,
-    head: nn.Linear,
-    corpus: Corpus,
-    lookahead_samples: int,
-    count: int = 3000,
-    snr_db: float | None = None,
+    encoder: AudioEncoder, heads: SpeechHeads, corpus: Corpus, lookahead_samples: int, every: int = 1
 ) -> dict[str, float]:
-    """Accuracies over `count` moments of the held-out speakers, evenly drawn, always the same ones."""
-    encoder.eval()
-    rng = np.random.default_rng(1)
-    weights = corpus.weights
-    windows, phones, present = [], [], []
-    for _ in range(count):
-        i = rng.choice(len(weights), p=weights)
-        at = int(rng.integers(len(corpus.speech[i])))
-        unit = min(at * PHONE_RATE // SAMPLE_RATE, len(corpus.phones[i]) - 1)
-        window_S = cut(corpus.speech[i], at, lookahead_samples)
-        if snr_db is not None:
-            loudness = np.sqrt(np.mean(corpus.speech[i] ** 2))
-            window_S = window_S + rng.standard_normal(WINDOW_SAMPLES).astype(np.float32) * loudness * 10 ** (
-                -snr_db / 20
-            )
-        windows.append(window_S)
-        phones.append(int(corpus.phones[i][unit]))
-        present.append(bool(corpus.present[i][unit]))
-    mel = torch.from_numpy(mel_of_windows(np.stack(windows).astype(np.float32))[:, None])
-    embedding, presence = (torch.cat(x) for x in zip(*(encoder(m) for m in mel.split(500)), strict=True))
-    probability = head(embedding).softmax(1).numpy()
-    truth, viseme_truth = np.array(phones), VISEME_OF_PHONE[np.array(phones)]
-    viseme_probability = np.stack([probability[:, v == VISEME_OF_PHONE].sum(1) for v in range(len(VISEMES))], 1)
-    viseme = viseme_probability.argmax(1)
-    return {
-        "phone_accuracy": float(np.mean(probability.argmax(1) == truth)),
-        "viseme_accuracy": float(np.mean(viseme == viseme_truth)),
-        "closure_recall": float(np.mean(viseme[viseme_truth == 1] == 1)),
-        "presence_accuracy": float(np.mean((presence[:, 0].numpy() > 0.5) == np.array(present))),
-    }
+    """Accuracies on whole recordings of held-out speakers, clean: from one embedding at the encoder's own lookahead,
+    and from the window of nine at each of LOOKAHEADS.
+    """
+    right: dict[str, list[NDArray[np.bool_]]] = {}
+    for speech, phones in zip(corpus.speech[::every], corpus.phones[::every], strict=True):
+        heard = hear(encoder, speech)
+        single = heads.phone(torch.from_numpy(heard.windows[:, -1])).softmax(1).numpy()
+        window = recognise(heads, heard)
+        answers = {"": (lookahead_samples, single)} | {f"_{x}": (x, window[:, k]) for k, x in enumerate(LOOKAHEADS)}
+        for name, (lookahead, probability) in answers.items():
+            moment = heard.ends - lookahead
+            inside = (moment >= 0) & (moment < len(speech))
+            truth = phones[moment[inside] // UNIT]
+            viseme_truth = VISEME_OF_PHONE[truth]
+            viseme = visemes_of(torch.from_numpy(probability[inside])).numpy().argmax(1)
+            right.setdefault(f"phone{name}", []).append(probability[inside].argmax(1) == truth)
+            right.setdefault(f"viseme{name}", []).append(viseme == viseme_truth)
+            right.setdefault(f"closure{name}", []).append(viseme[viseme_truth == 1] == 1)
+            if name == "":
+                sure = ~near_border(phones)[moment[inside] // UNIT]
+                right.setdefault("presence", []).append(((heard.presence[inside] > 0.5) == (truth > 0))[sure])
+    return {name: float(np.concatenate(values).mean()) for name, values in right.items()}
 
 
-def train(config: SpeechConfig, folder: Path, data: Path, resume: bool = False) -> Path:
-    """Runs or resumes the training; returns the path of the encoder's weights."""
+def train(
+    config: SpeechConfig, folder: Path, data: Path, resume: bool = False, source: Path | None = None,
+    init: Path | None = None,
+) -> Path:  # fmt: skip
+    """Runs or resumes the training; returns the path of the encoder's weights.
+
+    Args:
+        source: a Wav2Lip checkpoint whose convolutions are kept as they are.
+        init: an avatar or encoder.safetensors to begin with, instead of random weights.
+    """
     open_run(folder, config, resume)
     torch.manual_seed(config.seed)
+    encoder, heads = AudioEncoder(), SpeechHeads(len(PHONES))
+    if init is not None:
+        encoder = load_encoder(init)[0]
+    if source is not None:
+        load_wav2lip(encoder, source)
+        encoder.audio_encoder.requires_grad_(False)
+    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster on a CPU
     utterances = load_utterances(data)
     corpus = load_corpus([u for u in utterances if not u.held_out], data)
+    add_pitches(corpus, config)
     held_out = load_corpus([u for u in utterances if u.held_out and u.corpus == "librispeech"], data)
 
-    encoder = AudioEncoder()
-    encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster on a CPU
-    head = nn.Linear(EMBEDDING, len(PHONES))
     phone_weight = torch.tensor([config.lip_weight if p in LIPS else 1.0 for p in PHONES])
-    optimizer = torch.optim.AdamW(
-        [*encoder.parameters(), *head.parameters()], config.learning_rate, weight_decay=config.weight_decay
-    )
-    checkpoint = Checkpoint(folder, {"encoder": encoder, "head": head}, optimizer)
+    trained = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
+    optimizer = torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
+    checkpoint = Checkpoint(folder, {"encoder": encoder, "heads": heads}, optimizer)
     first = checkpoint.load()
     started = time.monotonic()
+    factors = {
+        "phone": 1.0, "viseme": config.viseme_weight, "ahead": config.ahead_weight, "window": config.window_weight,
+        "presence": config.presence_weight, "articulation": config.articulation_weight,
+    }  # fmt: skip
 
     with ThreadPoolExecutor(1) as reader:
-        batch = reader.submit(training_batch, config, corpus, first)
+        coming = reader.submit(training_batch, config, corpus, first)
         for step in tqdm(
             range(first, config.steps), initial=first, total=config.steps, desc="audio encoder", unit="step"
         ):
-            mel, phones, present = (torch.from_numpy(x) for x in batch.result())
-            batch = reader.submit(training_batch, config, corpus, step + 1)
+            batch = coming.result()
+            coming = reader.submit(training_batch, config, corpus, step + 1)
 
-            # Learning rate: a tenth of the run to rise, then a cosine to nothing.
+            # Learning rate: a twentieth of the run to rise, then a cosine to nothing.
             progress = step / config.steps
-            scale = min(progress / 0.1, 0.5 + 0.5 * np.cos(np.pi * (progress - 0.1) / 0.9)) if step else 0.01
+            scale = min(progress / 0.05, 0.5 + 0.5 * np.cos(np.pi * (progress - 0.05) / 0.95)) if step else 0.01
             for group in optimizer.param_groups:
                 group["lr"] = config.learning_rate * max(scale, 0.005)
 
             encoder.train()
-            embedding, presence = encoder(mel)
-            phone_loss = F.cross_entropy(head(embedding), phones, phone_weight, label_smoothing=config.label_smoothing)
-            presence_loss = F.binary_cross_entropy(presence[:, 0], present)
-            loss = phone_loss + config.presence_weight * presence_loss
+            if source is not None:
+                encoder.audio_encoder.eval()
+            parts = losses(config, encoder, heads, batch, phone_weight)
+            loss = sum(factors[name] * value for name, value in parts.items())
+            assert isinstance(loss, Tensor)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
 
             if step % 50 == 0:
-                log_line(folder, step=step, phone_loss=phone_loss.item(), presence_loss=presence_loss.item())
-            if step % 500 == 499 or step == config.steps - 1:
-                log_line(folder, step=step, **evaluate(encoder, head, held_out, config.lookahead_samples))
+                log_line(folder, step=step, **{f"{k}_loss": v.item() for k, v in parts.items()})
+            if step % 400 == 399:
+                log_line(folder, step=step, **evaluate(encoder, heads, held_out, config.lookahead_samples, 3))
                 plot_log(folder)
             checkpoint.save_if_due(step + 1)
     checkpoint.save(config.steps)
-    return _save(config, folder, encoder, head, held_out, time.monotonic() - started)
+    return _save(config, folder, encoder, heads, held_out, time.monotonic() - started)
 
 
 def _save(
-    config: SpeechConfig, folder: Path, encoder: AudioEncoder, head: nn.Linear, held_out: Corpus, seconds: float
+    config: SpeechConfig, folder: Path, encoder: AudioEncoder, heads: SpeechHeads, held_out: Corpus, seconds: float
 ) -> Path:
-    """Writes encoder.safetensors, float16, with the configuration and the figures on held-out speakers in its
-    metadata.
+    """Writes encoder.safetensors and heads.safetensors, float16, with the configuration and the figures on held-out
+    speakers in their metadata.
     """
-    figures = evaluate(encoder, head, held_out, config.lookahead_samples, 6000)
-    figures |= {
-        f"{k}_snr10": v for k, v in evaluate(encoder, head, held_out, config.lookahead_samples, 6000, 10.0).items()
-    }
+    figures = evaluate(encoder, heads, held_out, config.lookahead_samples)
+    metadata = {
+        "config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures), "encoder": weights_hash(encoder),
+    }  # fmt: skip
+    for name, module in (("heads", heads), ("encoder", encoder)):
+        state = {
+            k: v.half().contiguous() for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")
+        }
+        save_file(state, folder / f"{name}.safetensors", metadata)
     path = folder / "encoder.safetensors"
-    state = {k: v.half().contiguous() for k, v in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
-    save_file(state, path, {"config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures)})
     print(
         json.dumps(
             {"encoder": str(path), "seconds_this_run": round(seconds), **{k: round(v, 4) for k, v in figures.items()}}
@@ -277,6 +414,10 @@ def main() -> None:
     parser.add_argument("--resume", action="store_true", help="go on from the folder's checkpoint")
     parser.add_argument("--steps", type=int, default=SpeechConfig.steps)
     parser.add_argument("--lookahead-samples", type=int, default=SpeechConfig.lookahead_samples)
+    parser.add_argument(
+        "--from", type=Path, dest="source", metavar="WAV2LIP.PTH", help="use a Wav2Lip checkpoint's encoder as it is"
+    )
+    parser.add_argument("--init", type=Path, metavar="AVATAR", help="begin with the encoder of an avatar or a run")
     parser.add_argument("--seed", type=int, default=SpeechConfig.seed)
     options = parser.parse_args()
     try:
@@ -285,8 +426,11 @@ def main() -> None:
                 "--lookahead-samples", found=str(options.lookahead_samples),
                 wanted=f"a multiple of {LOOKAHEAD_STEP}, 0 or more", remedy="1800 is the default.",
             )  # fmt: skip
-        config = SpeechConfig(lookahead_samples=options.lookahead_samples, steps=options.steps, seed=options.seed)
-        train(config, options.out, data_folder(), options.resume)
+        config = SpeechConfig(
+            lookahead_samples=options.lookahead_samples, steps=options.steps, seed=options.seed,
+            source=options.source.name if options.source else "", init=options.init.name if options.init else "",
+        )  # fmt: skip
+        train(config, options.out, data_folder(), options.resume, options.source, options.init)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         raise SystemExit(2) from error

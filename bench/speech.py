@@ -1,0 +1,273 @@
+"""How well the ear hears: phones, visemes, lip closures and presence for every lookahead, clean and in noise, and how
+the avatar's mouth moves to it.
+
+    python -m bench speech --json F [--png F] [--audio DIR --labels FILE]
+
+Speakers that no training read (training/splits.py), or a folder of recordings with labels of the same format. Phones
+are read linearly from the window of nine embeddings that the projection sees, by the heads that were trained with the
+encoder; presence is the encoder's own output, which belongs to the avatar's lookahead; at others, whether the heads
+hear any phone. Every frame of every recording counts.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import load_file
+from tqdm import tqdm
+
+from bench.articulation import Labelled, articulation
+from networks.audio_encoder import AudioEncoder
+from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
+from networks.speech_heads import LOOKAHEADS, SpeechHeads
+from realtime.avatar import Avatar
+from realtime.engine import Engine
+from realtime.errors import MiravoxError
+from realtime.mel import mel_of_windows
+from realtime.sound_file import read_speech
+from training.augment import babble, rms
+from training.encoders import load_encoder, weights_hash
+from training.phones import PHONES, VISEME_OF_PHONE, data_folder, load_utterances, read_labels
+from training.speech import UNIT, hear, near_border, recognise, visemes_of
+
+FloatArray = NDArray[np.float32]
+
+HEADS = Path("bench/speech_heads.safetensors")
+NOMINAL_MS = dict(zip(LOOKAHEADS, (40, 75, 110, 150, 200, 370), strict=True))
+SNR_DB = 10.0
+BABBLE_VOICES = 6
+CLOSURE = 1  # the viseme of P B M
+TIMED_RUNS = 300
+STRING_HZ = 110.0  # lowest note of the music
+STRING_DECAY = 0.996  # what a plucked string keeps of itself each period
+
+
+def music(rng: np.random.Generator, samples: int) -> FloatArray:
+    """Plucked strings (Karplus and Strong 1983), three to five notes a second: noise of a kind that no training heard.
+
+    Unit RMS.
+    """
+    sound = np.zeros(samples + SAMPLE_RATE, np.float64)
+    at = 0
+    while at < samples:
+        semitone = rng.choice([0, 2, 4, 7, 9, 12, 14, 16, 19, 21, 24])
+        period = int(SAMPLE_RATE / (STRING_HZ * 2 ** (semitone / 12)))
+        string = rng.uniform(-1, 1, period)
+        periods = []
+        for _ in range(SAMPLE_RATE // period):
+            periods.append(string)
+            string = STRING_DECAY * 0.5 * (string + np.roll(string, 1))
+        note = np.concatenate(periods)
+        sound[at : at + len(note)] += rng.uniform(0.4, 1) * note
+        at += int(SAMPLE_RATE / rng.uniform(3, 5))
+    cut = sound[:samples].astype(np.float32)
+    return np.asarray(cut / rms(cut), np.float32)
+
+
+def with_noise(rng: np.random.Generator, speech: FloatArray, noise: FloatArray, snr_db: float = SNR_DB) -> FloatArray:
+    """Speech and noise of unit RMS, `snr_db` below the recording's own RMS."""
+    return np.asarray(speech + noise * np.float32(rms(speech) * 10 ** (-snr_db / 20)), np.float32)
+
+
+def load_heads(avatar: Avatar, path: Path) -> tuple[AudioEncoder, SpeechHeads]:
+    """The avatar's encoder and the heads that were trained with it.
+
+    Raises MiravoxError if the heads are missing, or belong to another encoder.
+    """
+    if not path.is_file():
+        raise MiravoxError(
+            str(path), found="no such file", wanted="heads.safetensors of the encoder's training",
+            remedy="Name it with --heads; training.speech writes it beside encoder.safetensors.",
+        )  # fmt: skip
+    encoder, _ = load_encoder(avatar.folder)
+    with safe_open(path, "pt") as file:
+        belongs = (file.metadata() or {}).get("encoder", "")
+    if belongs != weights_hash(encoder):
+        raise MiravoxError(
+            str(path), found="heads of another encoder", wanted=f"those trained with the encoder of {avatar.folder}",
+            remedy="Name them with --heads; training.speech writes heads.safetensors beside encoder.safetensors.",
+        )  # fmt: skip
+    heads = SpeechHeads(len(PHONES))
+    heads.load_state_dict({k: v.float() for k, v in load_file(path).items()})
+    return encoder, heads.eval()
+
+
+def held_out_speech() -> list[Labelled]:
+    """LibriSpeech's held-out speakers."""
+    data = data_folder()
+    return [
+        Labelled(u, u.path(data)) for u in load_utterances(data) if u.corpus == "librispeech" and u.held_out
+    ]  # fmt: skip
+
+
+def other_speech(audio: Path, labels: Path) -> list[Labelled]:
+    """The labelled recordings that lie in a folder: each file's name is its label's id.
+
+    Raises MiravoxError if there are none.
+    """
+    files = {p.stem: p for p in sorted(audio.rglob("*")) if p.is_file()}
+    found = [Labelled(u, files[u.id]) for u in read_labels(labels) if u.id in files]
+    if not found:
+        raise MiravoxError(
+            str(audio), found=f"{len(files)} files, none with a label",
+            wanted=f"recordings named by the ids of {labels}",
+            remedy="Give each row's id as the file's name without its ending.",
+        )  # fmt: skip
+    return found
+
+
+@dataclass
+class Tally:
+    """Answers that were right, of one lookahead under one condition."""
+
+    phone: list[NDArray[np.bool_]]
+    viseme: list[NDArray[np.bool_]]
+    closed: list[NDArray[np.bool_]]  # frames within P B M that were heard as such
+    closures: list[bool]  # the same for whole P B M: heard in at least one of their frames
+    claimed: list[NDArray[np.bool_]]  # frames heard as P B M that are such
+    presence: list[NDArray[np.bool_]]
+
+    def figures(self) -> dict[str, float]:
+        rows = {
+            "phone": self.phone, "viseme": self.viseme, "closure_recall": self.closed,
+            "closure_precision": self.claimed, "presence": self.presence,
+        }  # fmt: skip
+        values = {name: float(np.concatenate(row).mean()) for name, row in rows.items()}
+        return values | {"closure_interval_recall": float(np.mean(self.closures))}
+
+
+def tally_recording(
+    tallies: dict[int, Tally], encoder: AudioEncoder, heads: SpeechHeads, own_lookahead: int, labelled: Labelled,
+    sound: FloatArray,
+) -> None:  # fmt: skip
+    """Adds one recording's answers, heard as `sound`, for every lookahead."""
+    phones = labelled.utterance.phone_indices()
+    heard = hear(encoder, sound)
+    probability = recognise(heads, heard)
+    for k, lookahead in enumerate(LOOKAHEADS):
+        moment = heard.ends - lookahead
+        inside = (moment >= 0) & (moment < min(len(sound), UNIT * len(phones)))
+        unit = moment[inside] // UNIT
+        truth, answer = phones[unit], probability[inside, k]
+        viseme = visemes_of(torch.from_numpy(answer)).numpy().argmax(1)
+        viseme_truth = VISEME_OF_PHONE[truth]
+        present = heard.presence[inside] > 0.5 if lookahead == own_lookahead else answer[:, 0] < 0.5
+        tally = tallies[lookahead]
+        tally.phone.append(answer.argmax(1) == truth)
+        tally.viseme.append(viseme == viseme_truth)
+        tally.closed.append(viseme[viseme_truth == CLOSURE] == CLOSURE)
+        tally.claimed.append(viseme_truth[viseme == CLOSURE] == CLOSURE)
+        tally.presence.append((present == (truth > 0))[~near_border(phones)[unit]])
+        for phone, start, duration in labelled.utterance.phones:
+            if phone.rstrip("012") in ("P", "B", "M"):
+                within = (unit >= start) & (unit < start + duration)
+                if within.any():
+                    tally.closures.append(bool((viseme[within] == CLOSURE).any()))
+
+
+def recognition(
+    encoder: AudioEncoder, heads: SpeechHeads, own_lookahead: int, speech: list[Labelled]
+) -> dict[str, dict[str, dict[str, float]]]:
+    """Figures for each nominal lookahead: clean, at 10 dB, and at 10 dB by kind of noise."""
+    sounds = [read_speech(labelled.path).samples for labelled in speech]
+    makers: dict[str, Callable[[np.random.Generator, int], FloatArray]] = {
+        "babble_10db": lambda rng, i: babble(
+            rng, len(sounds[i]), [s for j, s in enumerate(sounds) if j != i] or [sounds[i][::-1]], BABBLE_VOICES
+        ),
+        "music_10db": lambda rng, i: music(rng, len(sounds[i])),
+    }
+    conditions = ("clean", *makers)
+    tallies = {c: {x: Tally([], [], [], [], [], []) for x in LOOKAHEADS} for c in conditions}
+    for i, labelled in enumerate(tqdm(speech, desc="listening", unit="recording")):
+        for condition in conditions:
+            rng = np.random.default_rng([i, conditions.index(condition)])
+            sound = sounds[i]
+            if condition in makers:
+                noise = makers[condition](rng, i)
+                sound = with_noise(rng, sound, noise / np.float32(rms(noise)))
+            tally_recording(tallies[condition], encoder, heads, own_lookahead, labelled, sound)
+    figures: dict[str, dict[str, dict[str, float]]] = {}
+    for lookahead, nominal in NOMINAL_MS.items():
+        rows = {c: tallies[c][lookahead].figures() for c in conditions}
+        noisy = [rows[c] for c in makers]
+        mean = {k: float(np.mean([row[k] for row in noisy])) for k in noisy[0]}
+        figures[str(nominal)] = {"clean": rows["clean"], "noise_10db": mean} | {c: rows[c] for c in makers}
+    return figures
+
+
+def embedding_milliseconds(avatar: Avatar) -> dict[str, float]:
+    """Median time of one embedding on one core: the mel spectrogram, the network, and both."""
+    engine = Engine(avatar.folder / "targets" / "onnx" / "audio_encoder.onnx", AUDIO_ENCODER, threads=1)
+    window = (0.1 * np.random.default_rng(0).standard_normal((1, WINDOW_SAMPLES))).astype(np.float32)
+    mel_ms, network_ms = [], []
+    for _ in range(TIMED_RUNS):
+        begun = time.perf_counter()
+        mel = mel_of_windows(window)
+        made = time.perf_counter()
+        engine.run(mel[:, None])
+        mel_ms.append(1000 * (made - begun))
+        network_ms.append(1000 * (time.perf_counter() - made))
+    both = float(np.median(np.array(mel_ms) + np.array(network_ms)))
+    return {"mel": float(np.median(mel_ms)), "network": float(np.median(network_ms)), "both": both}
+
+
+def speech(avatar: Avatar, recordings: list[Labelled], heads_path: Path) -> dict[str, object]:
+    """Everything that the command prints."""
+    encoder, heads = load_heads(avatar, heads_path)
+    lookahead = avatar.lookahead_samples
+    milliseconds = embedding_milliseconds(avatar)
+    return {
+        "lookahead_ms": recognition(encoder, heads, lookahead, recordings),
+        "default_lookahead_ms": 1000 * lookahead / SAMPLE_RATE,
+        "embedding_ms": milliseconds["both"], "embedding_parts_ms": milliseconds,
+        "recordings": len(recordings), "seconds": sum(x.utterance.seconds for x in recordings),
+        "ada": articulation(avatar, recordings),
+    }  # fmt: skip
+
+
+def print_table(result: dict[str, object]) -> None:
+    columns = ("phone", "viseme", "closure_recall", "closure_interval_recall", "closure_precision", "presence")
+    rows = result["lookahead_ms"]
+    assert isinstance(rows, dict)
+    print(f"{'lookahead':>10} {'':12}" + "".join(f"{c.replace('closure_', 'P B M '):>24}" for c in columns))
+    for nominal, conditions in rows.items():
+        for condition, figures in conditions.items():
+            print(f"{nominal:>7} ms {condition:12}" + "".join(f"{100 * figures[c]:22.1f} %" for c in columns))
+    parts = result["embedding_parts_ms"]
+    assert isinstance(parts, dict)
+    print(f"one embedding: {parts['both']:.2f} ms (mel {parts['mel']:.2f}, network {parts['network']:.2f}), one core")
+    print(f"the avatar's mouth, lookahead {result['default_lookahead_ms']:.1f} ms")
+    print(json.dumps(result["ada"], indent=1))
+
+
+def plot(result: dict[str, object], path: Path) -> None:
+    """The figures against the lookahead, clean and in noise, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = result["lookahead_ms"]
+    assert isinstance(rows, dict)
+    milliseconds = [1000 * x / SAMPLE_RATE for x in LOOKAHEADS]
+    names = {"phone": "phones", "viseme": "visemes", "closure_recall": "P B M recall", "presence": "presence"}
+    figure, axes = pyplot.subplots(1, len(names), figsize=(14, 3.4), sharex=True)
+    for axis, (name, title) in zip(axes, names.items(), strict=True):
+        for condition, label in (("clean", "clean"), ("babble_10db", "babble, 10 dB"), ("music_10db", "music, 10 dB")):
+            axis.plot(milliseconds, [100 * rows[n][condition][name] for n in rows], "o-", label=label)
+        axis.axvline(result["default_lookahead_ms"], color="grey", lw=0.8, ls="--")
+        axis.set(title=title, xlabel="lookahead, ms", ylabel="% of frames")
+        axis.grid(alpha=0.3)
+    axes[0].legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)

@@ -1,0 +1,115 @@
+"""Encoders from an avatar, a run or a Wav2Lip checkpoint."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from realtime.errors import MiravoxError
+
+pytestmark = pytest.mark.usefixtures("torch")
+
+
+def wav2lip_state(torch: Any, prefix: str = "module.") -> dict[str, Any]:
+    """What a published checkpoint holds of the audio encoder, and something of the face encoder."""
+    from networks.audio_encoder import AudioEncoder
+
+    torch.manual_seed(3)
+    encoder = AudioEncoder()
+    for value in encoder.state_dict().values():
+        if value.dtype.is_floating_point:
+            value.copy_(torch.rand_like(value) * 0.1 + 0.01)
+    state = {prefix + k: v for k, v in encoder.state_dict().items() if k.startswith("audio_encoder.")}
+    state[prefix + "face_encoder_blocks.0.0.conv_block.0.weight"] = torch.zeros(16, 6, 7, 7)
+    return state
+
+
+@pytest.mark.parametrize("prefix", ["module.", ""])
+def test_a_wav2lip_checkpoint_is_loaded(torch: Any, tmp_path: Path, prefix: str) -> None:
+    from networks.audio_encoder import AudioEncoder
+    from training.encoders import load_wav2lip
+
+    state = wav2lip_state(torch, prefix)
+    path = tmp_path / "wav2lip.pth"
+    torch.save({"state_dict": state, "optimizer": None, "global_step": 1, "global_epoch": 1}, path)
+    encoder = AudioEncoder()
+    load_wav2lip(encoder, path)
+    for key, value in encoder.state_dict().items():
+        if key.startswith("audio_encoder."):
+            assert torch.equal(value, state[prefix + key]), key
+
+
+def test_training_on_a_wav2lip_checkpoint_leaves_its_convolutions(
+    torch: Any, tmp_path: Path, data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from safetensors.torch import load_file
+
+    import training.speech as speech
+    from training.phones import load_utterances
+
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech"][:3]
+    monkeypatch.setattr(speech, "load_utterances", lambda data: few)
+    monkeypatch.setattr(speech, "evaluate", lambda *a, **k: {})
+    state = wav2lip_state(torch)
+    torch.save({"state_dict": state}, tmp_path / "wav2lip.pth")
+    config = speech.SpeechConfig(steps=2, pieces=2, pitches=0, source="wav2lip.pth")
+    path = speech.train(config, tmp_path / "run", data_folder, source=tmp_path / "wav2lip.pth")
+    trained = load_file(path)
+    for key, value in trained.items():
+        if key.startswith("audio_encoder."):
+            assert torch.equal(value, state["module." + key].half()), key
+    assert "presence.weight" in trained
+    heads = load_file(tmp_path / "run" / "heads.safetensors")
+    assert heads["window.weight"].shape == (6 * 40, 9 * 512)
+
+
+def test_what_is_no_wav2lip_checkpoint_is_refused(torch: Any, tmp_path: Path) -> None:
+    from networks.audio_encoder import AudioEncoder
+    from training.encoders import load_wav2lip
+
+    encoder = AudioEncoder()
+    with pytest.raises(MiravoxError, match="no such file"):
+        load_wav2lip(encoder, tmp_path / "absent.pth")
+
+    state = wav2lip_state(torch)
+    del state["module.audio_encoder.0.conv_block.0.weight"]
+    torch.save({"state_dict": state}, tmp_path / "lacking.pth")
+    with pytest.raises(MiravoxError, match=r"audio_encoder\.0\.conv_block\.0\.weight"):
+        load_wav2lip(encoder, tmp_path / "lacking.pth")
+
+    state = wav2lip_state(torch)
+    state["module.audio_encoder.0.conv_block.0.weight"] = torch.zeros(16, 1, 3, 3)
+    torch.save({"state_dict": state}, tmp_path / "narrow.pth")
+    with pytest.raises(MiravoxError, match=r"\(16, 1, 3, 3\)"):
+        load_wav2lip(encoder, tmp_path / "narrow.pth")
+
+
+class Evil:
+    """Runs code when it is unpickled."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (np.save, ("touched", np.zeros(1)))
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from networks.audio_encoder import AudioEncoder
+    from training.encoders import load_wav2lip
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    with pytest.raises(MiravoxError, match="only tensors"):
+        load_wav2lip(AudioEncoder(), tmp_path / "evil.pth")
+    assert not (tmp_path / "touched.npy").exists()
+
+
+def test_the_same_weights_have_the_same_hash(torch: Any, ada: Path) -> None:
+    from networks.audio_encoder import AudioEncoder
+    from training.encoders import load_encoder, weights_hash
+
+    encoder, _ = load_encoder(ada)
+    again, _ = load_encoder(ada)
+    assert weights_hash(encoder) == weights_hash(again) != weights_hash(AudioEncoder())

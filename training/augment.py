@@ -1,0 +1,230 @@
+"""What happens to speech between a mouth and the encoder: other voices' noise, rooms, microphones, codecs.
+
+Everything works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
+milliseconds, so that phone labels stay true.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.audio.frame import AudioFrame
+from numpy.typing import NDArray
+from scipy.signal import fftconvolve, resample
+
+from networks.contract import SAMPLE_RATE
+
+FloatArray = NDArray[np.float32]
+
+SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # of the amplitude over frequency
+NOISES = (*SLOPES, "hum", "clicks", "babble")
+OPUS_RATE = 48_000  # what FFmpeg's Opus decoder gives out
+SILENT = 1e-6  # RMS below which there is nothing to scale
+
+
+@dataclass(frozen=True)
+class AugmentConfig:
+    """How often each thing happens, as a share of the pieces, and how strongly."""
+
+    noise_share: float = 0.55
+    snr_db: tuple[float, float] = (0.0, 30.0)
+    babble_voices: tuple[int, int] = (3, 10)
+    room_share: float = 0.3
+    reverberation_seconds: tuple[float, float] = (0.12, 0.7)  # T60
+    direct_db: tuple[float, float] = (-2.0, 14.0)  # direct sound over reverberation
+    band_share: float = 0.25
+    opus_share: float = 0.15
+    opus_kbit: tuple[int, int] = (12, 32)
+    clip_share: float = 0.1
+    gain_db: tuple[float, float] = (-30.0, 6.0)
+    speed_share: float = 0.5
+    speed: tuple[float, float] = (0.85, 1.18)  # pitch and formants move with it
+
+
+def rms(sound_S: FloatArray) -> float:
+    """Root mean square, never under SILENT."""
+    return max(float(np.sqrt(np.mean(np.square(sound_S, dtype=np.float64)))), SILENT)
+
+
+def noise(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], config: AugmentConfig) -> FloatArray:
+    """Noise of unit RMS, one of NOISES; babble is made of `voices`."""
+    kind = NOISES[rng.integers(len(NOISES))]
+    if kind in SLOPES:
+        spectrum = np.fft.rfft(rng.standard_normal(samples))
+        spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** SLOPES[kind]
+        sound = np.fft.irfft(spectrum, samples).astype(np.float32)
+    elif kind == "hum":
+        sound = hum(rng, samples)
+    elif kind == "clicks":
+        sound = clicks(rng, samples)
+    else:
+        sound = babble(rng, samples, voices, int(rng.integers(*config.babble_voices)))
+    return np.asarray(sound / rms(sound), np.float32)
+
+
+def hum(rng: np.random.Generator, samples: int) -> FloatArray:
+    """Mains hum: eight harmonics of 50 or 60 Hz."""
+    hz = rng.choice([50.0, 60.0]) * np.arange(1, 9)[:, None]
+    time = np.arange(samples) / SAMPLE_RATE
+    waves = rng.uniform(0, 1, (8, 1)) * np.sin(2 * np.pi * hz * time + rng.uniform(0, 2 * np.pi, (8, 1)))
+    return np.asarray(waves.sum(0), np.float32)
+
+
+def clicks(rng: np.random.Generator, samples: int) -> FloatArray:
+    """A keyboard: bursts of a few milliseconds, each with a resonance of its own, over a faint hiss."""
+    sound = 0.01 * rng.standard_normal(samples)
+    for at in rng.integers(0, samples, max(1, rng.poisson(rng.uniform(4, 14) * samples / SAMPLE_RATE))):
+        length = min(int(rng.uniform(0.004, 0.025) * SAMPLE_RATE), samples - int(at))
+        time = np.arange(length) / SAMPLE_RATE
+        ring = np.sin(2 * np.pi * rng.uniform(700, 5000) * time) + rng.standard_normal(length)
+        sound[at : at + length] += rng.uniform(0.3, 1) * ring * np.exp(-time / rng.uniform(0.0008, 0.006))
+    return np.asarray(sound, np.float32)
+
+
+def babble(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], count: int) -> FloatArray:
+    """`count` of the voices speaking at once, each equally loud."""
+    sound = np.zeros(samples, np.float32)
+    for _ in range(count):
+        voice = voices[int(rng.integers(len(voices)))]
+        start = int(rng.integers(max(1, len(voice) - samples)))
+        piece = voice[start : start + samples]
+        sound[: len(piece)] += piece / max(rms(piece), 1e-3)
+    return sound
+
+
+def room(rng: np.random.Generator, speech_S: FloatArray, config: AugmentConfig) -> FloatArray:
+    """A room without walls to measure: a dense tail that decays by 60 dB within the reverberation time, a few early
+    reflections, the direct sound undelayed.
+    """
+    seconds = rng.uniform(*config.reverberation_seconds)
+    length = int(min(seconds, 0.4) * SAMPLE_RATE)
+    time = np.arange(length) / SAMPLE_RATE
+    tail = rng.standard_normal(length) * 10 ** (-3 * time / seconds)
+    tail[: int(rng.uniform(0.001, 0.012) * SAMPLE_RATE)] = 0
+    for at in rng.uniform(0.002, 0.03, 4):
+        tail[int(at * SAMPLE_RATE) % length] += rng.uniform(-4, 4)
+    tail *= 10 ** (-rng.uniform(*config.direct_db) / 20) / max(float(np.linalg.norm(tail)), SILENT)
+    tail[0] += 1
+    return np.asarray(fftconvolve(speech_S, tail)[: len(speech_S)], np.float32)
+
+
+def band_limit(rng: np.random.Generator, sound_S: FloatArray) -> FloatArray:
+    """A telephone's or a laptop's band, with a tilt."""
+    low, high, tilt = rng.uniform(20, 400), rng.uniform(3000, 7800), rng.uniform(-0.6, 0.6)
+    hz = np.fft.rfftfreq(len(sound_S), 1 / SAMPLE_RATE)
+    response = (np.maximum(hz, 20) / 1000) ** tilt / (1 + (low / np.maximum(hz, 1)) ** 6) / (1 + (hz / high) ** 24)
+    return np.asarray(np.fft.irfft(np.fft.rfft(sound_S) * response, len(sound_S)), np.float32)
+
+
+def opus(sound_S: FloatArray, kbit: int) -> FloatArray:
+    """The sound after Opus at `kbit` kbit/s, with the codec's delay taken out."""
+    encoder = av.AudioCodecContext.create("libopus", "w")
+    encoder.sample_rate, encoder.layout, encoder.format = SAMPLE_RATE, "mono", "s16"
+    encoder.bit_rate, encoder.time_base = kbit * 1000, Fraction(1, SAMPLE_RATE)
+    encoder.options = {"application": "voip", "frame_duration": "20"}
+    decoder = av.AudioCodecContext.create("opus", "r")
+    decoder.sample_rate, decoder.layout = OPUS_RATE, "mono"
+    step = SAMPLE_RATE // 50
+    padded = np.pad(sound_S, (0, 2 * step + (-len(sound_S)) % step))
+    pcm = np.round(np.clip(padded, -1, 1) * 32767).astype(np.int16)
+    packets = []
+    for at in range(0, len(pcm), step):
+        frame = AudioFrame.from_ndarray(pcm[None, at : at + step], format="s16", layout="mono")
+        frame.sample_rate, frame.pts = SAMPLE_RATE, at
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoded = [f.to_ndarray()[0] for p in packets for f in decoder.decode(p)]
+    heard = np.concatenate(decoded).astype(np.float32)
+    if np.issubdtype(decoded[0].dtype, np.integer):
+        heard /= 32768
+    slow = np.asarray(resample(heard, round(len(heard) * SAMPLE_RATE / OPUS_RATE)), np.float32)
+    return slow[OPUS_DELAY : OPUS_DELAY + len(sound_S)]
+
+
+OPUS_DELAY = 104  # samples: the encoder looks 6.5 ms ahead
+
+
+def clip(rng: np.random.Generator, sound_S: FloatArray) -> FloatArray:
+    """An overdriven input: the loudest parts cut off."""
+    limit = rng.uniform(0.15, 0.7) * max(float(np.abs(sound_S).max()), SILENT)
+    return np.clip(sound_S, -limit, limit)
+
+
+def change_speed(speech_S: FloatArray, samples: int) -> FloatArray:
+    """The whole piece played within `samples` samples: faster and higher, or slower and lower."""
+    return np.asarray(resample(speech_S, samples), np.float32) if len(speech_S) != samples else speech_S
+
+
+def change_pitch(speech_S: FloatArray, factor: float) -> FloatArray:
+    """Pitch and formants moved by `factor` (0.5 .. 2) at the same tempo: another vocal tract saying the same at the
+    same time.
+
+    FFmpeg's atempo begins up to 20 ms early or late, so the result is moved to where its loudness fits best.
+    """
+    graph = av.filter.Graph()
+    source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="flt", layout="mono", time_base=Fraction(1, SAMPLE_RATE))
+    nodes = [
+        source, graph.add("asetrate", str(round(SAMPLE_RATE * factor))), graph.add("aresample", str(SAMPLE_RATE)),
+        graph.add("atempo", f"{1 / factor:.6f}"), graph.add("abuffersink"),
+    ]  # fmt: skip
+    graph.link_nodes(*nodes).configure()
+    frame = AudioFrame.from_ndarray(np.ascontiguousarray(speech_S[None], np.float32), format="flt", layout="mono")
+    frame.sample_rate, frame.pts = SAMPLE_RATE, 0
+    graph.push(frame)
+    graph.push(None)
+    pieces = []
+    while True:
+        try:
+            pulled = graph.pull()
+        except (av.error.EOFError, av.error.BlockingIOError):
+            break
+        assert isinstance(pulled, AudioFrame)
+        pieces.append(pulled.to_ndarray()[0])
+    shifted = np.concatenate(pieces)
+    shifted = np.pad(shifted, (0, max(0, len(speech_S) - len(shifted))))[: len(speech_S)]
+    delay = delay_of(shifted, speech_S)
+    moved = shifted[delay:] if delay >= 0 else np.pad(shifted, (-delay, 0))
+    return np.asarray(np.pad(moved, (0, max(0, len(speech_S) - len(moved))))[: len(speech_S)], np.float32)
+
+
+def delay_of(late_S: FloatArray, speech_S: FloatArray, most: int = 640) -> int:
+    """By how many samples `late_S` lags behind `speech_S`, judged by their loudness; within +-`most`, in steps of 8."""
+    step = 8
+    envelopes = [
+        np.sqrt(np.convolve(x.astype(np.float64) ** 2, np.full(80, 1 / 80), mode="same"))[::step]
+        for x in (late_S, speech_S)
+    ]
+    late, speech = (e - e.mean() for e in envelopes)
+    reach = most // step
+    shifts = range(-reach, reach + 1)
+    middle = slice(reach, max(reach + 1, len(speech) - reach))
+    return step * max(shifts, key=lambda s: float(np.dot(np.roll(late, -s)[middle], speech[middle])))
+
+
+def degrade(
+    rng: np.random.Generator, speech_S: FloatArray, loudness: float, voices: Sequence[FloatArray], config: AugmentConfig
+) -> FloatArray:
+    """One piece of speech as somebody else's microphone would have it.
+
+    Args:
+        loudness: RMS of the speaker, the reference of the signal-to-noise ratio.
+        voices: recordings to make babble of.
+    """
+    sound = speech_S
+    if rng.random() < config.room_share:
+        sound = room(rng, sound, config)
+    if rng.random() < config.noise_share:
+        sound = sound + noise(rng, len(sound), voices, config) * np.float32(
+            loudness * 10 ** (-rng.uniform(*config.snr_db) / 20)
+        )
+    if rng.random() < config.clip_share:
+        sound = clip(rng, sound)
+    if rng.random() < config.band_share:
+        sound = band_limit(rng, sound)
+    if rng.random() < config.opus_share:
+        sound = opus(sound, int(rng.integers(config.opus_kbit[0], config.opus_kbit[1] + 1)))
+    return np.asarray(np.clip(sound * 10 ** (rng.uniform(*config.gain_db) / 20), -1, 1), np.float32)

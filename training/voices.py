@@ -1,0 +1,86 @@
+"""Many voices and how the actor would say what they say: geometry that needs no film, since the studio's curves exist
+for every recording with phone timings. Trained on one voice alone, the projection mishears the others.
+
+Shape letters: R frames of all recordings, C expression shapes, N embeddings.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from networks.audio_encoder import AudioEncoder
+from networks.contract import EMBEDDINGS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.sound_file import read_speech
+from studio.speech_curves import expression_curves
+from training.augment import AugmentConfig, degrade, rms
+from training.dataset import embed_speech
+from training.phones import PHONE_RATE, load_utterances
+
+FloatArray = NDArray[np.float32]
+IntArray = NDArray[np.int64]
+
+LIPS_TOGETHER = ("P", "B", "M")
+TOLERANCE_UNITS = 2  # of 10 ms: a frame this near to P, B or M shows it
+PHASE_UNITS = 2  # a degraded recording begins half a frame later: other moments of the same speech
+
+
+@dataclass(frozen=True)
+class Voices:
+    """Embeddings of recordings that were trained on, and the mouth of every frame."""
+
+    embeddings: NDArray[np.float16]  # [N, 512], each recording after the eight that precede its first frame
+    newest: IntArray  # [R], index of each frame's newest embedding
+    expression: FloatArray  # [R, C]
+    together: NDArray[np.bool_]  # [R], whether the frame shows P, B or M
+
+    def windows(self, rows: IntArray) -> FloatArray:
+        """A_TE of some frames, [len(rows), 9, 512], oldest first."""
+        back = np.arange(1 - EMBEDDINGS, 1)
+        return np.asarray(self.embeddings[self.newest[rows][:, None] + back], np.float32)
+
+
+def load_voices(
+    encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path, degraded_share: float,
+    seed: int,
+) -> Voices:  # fmt: skip
+    """Embeds every recording that may be trained on, and some of them once more as a bad microphone would have them."""
+    rng = np.random.default_rng(seed)
+    utterances = [u for u in load_utterances(data) if not u.held_out]
+    speeches = [read_speech(u.path(data)).samples for u in utterances]
+    again = np.flatnonzero(rng.random(len(utterances)) < degraded_share)
+    config = AugmentConfig()
+    embeddings, newest, expression, together = [], [], [], []
+    count, reach = 0, EMBEDDINGS - 1
+    jobs = [(i, False) for i in range(len(utterances))] + [(int(i), True) for i in again]
+    for i, bad in tqdm(jobs, desc="embedding voices", unit="recording"):
+        utterance, speech, phase = utterances[i], speeches[i], 0
+        if bad:
+            phase = PHASE_UNITS
+            speech = degrade(rng, speech, rms(speech), speeches, config)[phase * SAMPLE_RATE // PHONE_RATE :]
+        frames = len(speech) // SAMPLES_PER_FRAME
+        phones = tuple((p, s - phase, d) for p, s, d in utterance.phones)
+        embeddings.append(embed_speech(encoder, speech, frames + reach, lookahead_samples, -reach).astype(np.float16))
+        newest.append(count + reach + np.arange(frames))
+        expression.append(expression_curves(phones, frames, expression_names))
+        together.append(shows_closure(phones, frames))
+        count += frames + reach
+    return Voices(
+        np.concatenate(embeddings), np.concatenate(newest), np.concatenate(expression), np.concatenate(together)
+    )
+
+
+def shows_closure(phones: tuple[tuple[str, int, int], ...], frames: int) -> NDArray[np.bool_]:
+    """Which frames [frames] lie within P, B or M, or nearer to it than TOLERANCE_UNITS."""
+    shown = np.zeros(frames, bool)
+    for phone, start, duration in phones:
+        if phone.rstrip("012") in LIPS_TOGETHER:
+            units_a_frame = PHONE_RATE * SAMPLES_PER_FRAME / SAMPLE_RATE
+            first = int(np.ceil((start - TOLERANCE_UNITS) / units_a_frame))
+            last = int(np.floor((start + duration + TOLERANCE_UNITS) / units_a_frame))
+            shown[max(0, first) : last + 1] = True
+    return shown
