@@ -33,7 +33,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     speech = commands.add_parser("speech", help="phones, visemes, presence and lips on speakers never heard")
     speech.add_argument("--audio", type=Path, help="folder with other recordings, each named by its label's id")
     speech.add_argument("--labels", type=Path, help="their phone timings, one JSON object a line")
-    speech.add_argument("--heads", type=Path, help="heads.safetensors of the encoder's training; the shipped ones")
+    speech.add_argument("--readout", type=Path, help="of the avatar's encoder, by training.readout; Ada's by default")
     speech.add_argument("--png", type=Path, help="picture of the figures against the lookahead")
 
     latency = commands.add_parser("latency", help="mouth to photon in a headless browser")
@@ -106,7 +106,7 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
                 remedy="Labels look like those of MIRAVOX_DATA/speech/labels.jsonl.",
             )  # fmt: skip
         recordings = speech.other_speech(o.audio, o.labels) if o.audio else speech.held_out_speech()
-        result = speech.speech(avatar, recordings, o.heads or speech.HEADS)
+        result = speech.speech(avatar, recordings, o.readout or speech.READOUT)
         speech.print_table(result)
         if o.png:
             speech.plot(result, o.png)

@@ -4,9 +4,9 @@ the avatar's mouth moves to it.
     python -m bench speech --json F [--png F] [--audio DIR --labels FILE]
 
 Speakers that no training read (training/splits.py), or a folder of recordings with labels of the same format. Phones
-are read linearly from the window of nine embeddings that the projection sees, by the heads that were trained with the
-encoder; presence is the encoder's own output, which belongs to the avatar's lookahead; at others, whether the heads
-hear any phone. Every frame of every recording counts.
+are read from the window of nine embeddings that the projection sees, by a network of the projection's size
+(training/readout.py); presence is the encoder's own output, which belongs to the avatar's lookahead; at others, whether
+the readout hears any phone. Every frame of every recording counts.
 """
 
 from __future__ import annotations
@@ -20,27 +20,27 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors import safe_open
-from safetensors.torch import load_file
 from tqdm import tqdm
 
 from bench.articulation import Labelled, articulation
 from networks.audio_encoder import AudioEncoder
 from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
-from networks.speech_heads import LOOKAHEADS, SpeechHeads
+from networks.readout import Readout
+from networks.speech_heads import LOOKAHEADS
 from realtime.avatar import Avatar
 from realtime.engine import Engine
 from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows
 from realtime.sound_file import read_speech
 from training.augment import babble, rms
-from training.encoders import load_encoder, weights_hash
-from training.phones import PHONES, VISEME_OF_PHONE, data_folder, load_utterances, read_labels
-from training.speech import UNIT, hear, near_border, recognise, visemes_of
+from training.encoders import load_encoder
+from training.phones import VISEME_OF_PHONE, data_folder, load_utterances, read_labels
+from training.readout import load_readout
+from training.speech import UNIT, Heard, hear, near_border, visemes_of
 
 FloatArray = NDArray[np.float32]
 
-HEADS = Path("bench/speech_heads.safetensors")
+READOUT = Path("bench/readout.safetensors")
 NOMINAL_MS = dict(zip(LOOKAHEADS, (40, 75, 110, 150, 200, 370), strict=True))
 SNR_DB = 10.0
 BABBLE_VOICES = 6
@@ -77,27 +77,11 @@ def with_noise(rng: np.random.Generator, speech: FloatArray, noise: FloatArray, 
     return np.asarray(speech + noise * np.float32(rms(speech) * 10 ** (-snr_db / 20)), np.float32)
 
 
-def load_heads(avatar: Avatar, path: Path) -> tuple[AudioEncoder, SpeechHeads]:
-    """The avatar's encoder and the heads that were trained with it.
-
-    Raises MiravoxError if the heads are missing, or belong to another encoder.
-    """
-    if not path.is_file():
-        raise MiravoxError(
-            str(path), found="no such file", wanted="heads.safetensors of the encoder's training",
-            remedy="Name it with --heads; training.speech writes it beside encoder.safetensors.",
-        )  # fmt: skip
-    encoder, _ = load_encoder(avatar.folder)
-    with safe_open(path, "pt") as file:
-        belongs = (file.metadata() or {}).get("encoder", "")
-    if belongs != weights_hash(encoder):
-        raise MiravoxError(
-            str(path), found="heads of another encoder", wanted=f"those trained with the encoder of {avatar.folder}",
-            remedy="Name them with --heads; training.speech writes heads.safetensors beside encoder.safetensors.",
-        )  # fmt: skip
-    heads = SpeechHeads(len(PHONES))
-    heads.load_state_dict({k: v.float() for k, v in load_file(path).items()})
-    return encoder, heads.eval()
+@torch.no_grad()
+def recognise(readout: Readout, heard: Heard) -> FloatArray:
+    """Phone probabilities [frames, 6, 40] read from each window at each of LOOKAHEADS."""
+    windows = torch.from_numpy(heard.windows)
+    return np.asarray(torch.cat([readout(w).softmax(-1) for w in windows.split(512)]).numpy(), np.float32)
 
 
 def held_out_speech() -> list[Labelled]:
@@ -145,13 +129,13 @@ class Tally:
 
 
 def tally_recording(
-    tallies: dict[int, Tally], encoder: AudioEncoder, heads: SpeechHeads, own_lookahead: int, labelled: Labelled,
+    tallies: dict[int, Tally], encoder: AudioEncoder, readout: Readout, own_lookahead: int, labelled: Labelled,
     sound: FloatArray,
 ) -> None:  # fmt: skip
     """Adds one recording's answers, heard as `sound`, for every lookahead."""
     phones = labelled.utterance.phone_indices()
     heard = hear(encoder, sound)
-    probability = recognise(heads, heard)
+    probability = recognise(readout, heard)
     for k, lookahead in enumerate(LOOKAHEADS):
         moment = heard.ends - lookahead
         inside = (moment >= 0) & (moment < min(len(sound), UNIT * len(phones)))
@@ -174,7 +158,7 @@ def tally_recording(
 
 
 def recognition(
-    encoder: AudioEncoder, heads: SpeechHeads, own_lookahead: int, speech: list[Labelled]
+    encoder: AudioEncoder, readout: Readout, own_lookahead: int, speech: list[Labelled]
 ) -> dict[str, dict[str, dict[str, float]]]:
     """Figures for each nominal lookahead: clean, at 10 dB, and at 10 dB by kind of noise."""
     sounds = [read_speech(labelled.path).samples for labelled in speech]
@@ -193,7 +177,7 @@ def recognition(
             if condition in makers:
                 noise = makers[condition](rng, i)
                 sound = with_noise(rng, sound, noise / np.float32(rms(noise)))
-            tally_recording(tallies[condition], encoder, heads, own_lookahead, labelled, sound)
+            tally_recording(tallies[condition], encoder, readout, own_lookahead, labelled, sound)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for lookahead, nominal in NOMINAL_MS.items():
         rows = {c: tallies[c][lookahead].figures() for c in conditions}
@@ -219,13 +203,14 @@ def embedding_milliseconds(avatar: Avatar) -> dict[str, float]:
     return {"mel": float(np.median(mel_ms)), "network": float(np.median(network_ms)), "both": both}
 
 
-def speech(avatar: Avatar, recordings: list[Labelled], heads_path: Path) -> dict[str, object]:
+def speech(avatar: Avatar, recordings: list[Labelled], readout_path: Path) -> dict[str, object]:
     """Everything that the command prints."""
-    encoder, heads = load_heads(avatar, heads_path)
+    encoder, _ = load_encoder(avatar.folder)
+    readout = load_readout(readout_path, encoder)
     lookahead = avatar.lookahead_samples
     milliseconds = embedding_milliseconds(avatar)
     return {
-        "lookahead_ms": recognition(encoder, heads, lookahead, recordings),
+        "lookahead_ms": recognition(encoder, readout, lookahead, recordings),
         "default_lookahead_ms": 1000 * lookahead / SAMPLE_RATE,
         "embedding_ms": milliseconds["both"], "embedding_parts_ms": milliseconds,
         "recordings": len(recordings), "seconds": sum(x.utterance.seconds for x in recordings),

@@ -26,8 +26,10 @@ class SpeechHeads(nn.Module):
         """float32 [B, 9, 512], oldest first -> logits [B, 6, P]: the phone at each of LOOKAHEADS before the end of the
         window.
         """
-        return self.window(windows_BTE.flatten(1)).unflatten(1, (len(LOOKAHEADS), self.phones))  # type: ignore[no-any-return]
+        logits_BP: Tensor = self.window(windows_BTE.flatten(1))
+        return logits_BP.reshape(-1, len(LOOKAHEADS), self.phones)
 
     def phones_near(self, embedding_BE: Tensor) -> Tensor:
         """float32 [B, 512] -> logits [B, 5, P]: the same from one embedding, as far back as it reaches."""
-        return self.ahead(embedding_BE).unflatten(1, (-1, self.phones))  # type: ignore[no-any-return]
+        logits_BP: Tensor = self.ahead(embedding_BE)
+        return logits_BP.reshape(len(embedding_BE), -1, self.phones)

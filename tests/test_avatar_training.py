@@ -44,7 +44,10 @@ def encoder_path(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def packed(dataset_folder: Path, encoder_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def packed(
+    dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    import training.voices as voices
     from export.baked import BakeConfig, bake
     from export.pack import pack
     from training.composition import CompositionTraining
@@ -53,13 +56,17 @@ def packed(dataset_folder: Path, encoder_path: Path, tmp_path_factory: pytest.Te
     from training.encoders import load_encoder
     from training.face import FaceConfig, load_face
     from training.face import train as train_face
+    from training.phones import load_utterances
 
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:3]
     place = tmp_path_factory.mktemp("avatar")
     face_config = FaceConfig(
         steps=2, frame_step=4, frames_per_step=2, pixels_per_frame=64, pixels_kept_per_frame=256, lambda_vgg=0,
-        frequencies=4,
+        frequencies=4, voice_frames=8,
     )  # fmt: skip
-    face = train_face(face_config, dataset_folder, encoder_path, place / "face")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voices, "load_utterances", lambda data: few)
+        face = train_face(face_config, dataset_folder, encoder_path, place / "face")
     dataset = load_dataset(dataset_folder)
     windows = embed_dataset(load_encoder(encoder_path)[0], dataset, 1000)
     bake_config = BakeConfig(

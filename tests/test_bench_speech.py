@@ -100,17 +100,36 @@ def test_a_malformed_label_is_named(tmp_path: Path, line: str) -> None:
         read_labels(path)
 
 
-def test_heads_of_another_encoder_are_refused(torch: Any, ada: Path, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
+def test_the_readout_of_another_encoder_is_refused(torch: Any, ada: Path, tmp_path: Path) -> None:
+    from networks.audio_encoder import AudioEncoder
+    from networks.readout import Readout
+    from training.encoders import load_encoder
+    from training.readout import ReadoutTraining, load_readout, save_readout
 
-    from bench.speech import load_heads
-    from networks.speech_heads import SpeechHeads
-    from realtime.avatar import load_avatar
-
-    avatar = load_avatar(ada)
+    encoder, _ = load_encoder(ada)
     with pytest.raises(MiravoxError, match="no such file"):
-        load_heads(avatar, tmp_path / "absent.safetensors")
-    state = {k: v.contiguous() for k, v in SpeechHeads(40).state_dict().items()}
-    save_file(state, tmp_path / "heads.safetensors", {"encoder": "another"})
+        load_readout(tmp_path / "absent.safetensors", encoder)
+    save_readout(Readout(), AudioEncoder(), ReadoutTraining(), tmp_path / "readout.safetensors")
     with pytest.raises(MiravoxError, match="another encoder"):
-        load_heads(avatar, tmp_path / "heads.safetensors")
+        load_readout(tmp_path / "readout.safetensors", encoder)
+
+
+def test_the_readout_learns_what_embeddings_tell(torch: Any) -> None:
+    """Embeddings that spell out the phone of their own moment: the readout finds it at every lookahead that the window
+    reaches.
+    """
+    from networks.contract import EMBEDDING, EMBEDDINGS
+    from training.readout import Embedded, ReadoutTraining, fit
+
+    rng = np.random.default_rng(0)
+    frames, phones = 4000, np.repeat(rng.integers(0, 40, 800), 5)
+    embeddings = np.zeros((frames + EMBEDDINGS - 1, EMBEDDING), np.float16)
+    embeddings[np.arange(frames) + EMBEDDINGS - 1, phones] = 2
+    labels = np.stack([np.roll(phones, back) for back in range(6)], 1)  # a frame further back at each lookahead
+    embedded = Embedded(
+        embeddings, np.arange(frames) + EMBEDDINGS - 1, np.repeat(labels[..., None], 3, -1).astype(np.int8)
+    )
+    readout = fit(embedded, ReadoutTraining(epochs=12, batch=128, learning_rate=3e-3))
+    rows = np.arange(10, frames)
+    found = readout(torch.from_numpy(embedded.windows(rows))).argmax(-1).numpy()
+    assert (found == labels[rows]).mean() > 0.9

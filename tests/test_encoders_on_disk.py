@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -63,8 +62,6 @@ def test_training_on_a_wav2lip_checkpoint_leaves_its_convolutions(
         if key.startswith("audio_encoder."):
             assert torch.equal(value, state["module." + key].half()), key
     assert "presence.weight" in trained
-    heads = load_file(tmp_path / "run" / "heads.safetensors")
-    assert heads["window.weight"].shape == (6 * 40, 9 * 512)
 
 
 def test_what_is_no_wav2lip_checkpoint_is_refused(torch: Any, tmp_path: Path) -> None:
@@ -95,12 +92,12 @@ class Evil:
         return (np.save, ("touched", np.zeros(1)))
 
 
-def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_in_a_checkpoint_is_executed(torch: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from networks.audio_encoder import AudioEncoder
     from training.encoders import load_wav2lip
 
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "evil.pth").write_bytes(pickle.dumps({"state_dict": Evil()}))
+    torch.save({"state_dict": Evil()}, tmp_path / "evil.pth")
     with pytest.raises(MiravoxError, match="only tensors"):
         load_wav2lip(AudioEncoder(), tmp_path / "evil.pth")
     assert not (tmp_path / "touched.npy").exists()

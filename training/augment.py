@@ -43,6 +43,7 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-30.0, 6.0)
     speed_share: float = 0.5
     speed: tuple[float, float] = (0.85, 1.18)  # pitch and formants move with it
+    pitch: tuple[float, float] = (0.8, 1.25)  # of a stranger, at the same speed
 
 
 def rms(sound_S: FloatArray) -> float:
@@ -228,3 +229,13 @@ def degrade(
     if rng.random() < config.opus_share:
         sound = opus(sound, int(rng.integers(config.opus_kbit[0], config.opus_kbit[1] + 1)))
     return np.asarray(np.clip(sound * 10 ** (rng.uniform(*config.gain_db) / 20), -1, 1), np.float32)
+
+
+def stranger(
+    rng: np.random.Generator, speech_S: FloatArray, voices: Sequence[FloatArray], config: AugmentConfig
+) -> FloatArray:
+    """A whole recording as somebody else would say it at the same time, through somebody else's microphone: nearer to
+    speakers never heard than a recording that an encoder was trained on.
+    """
+    low, high = np.log(config.pitch)
+    return degrade(rng, change_pitch(speech_S, float(np.exp(rng.uniform(low, high)))), rms(speech_S), voices, config)

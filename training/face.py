@@ -66,7 +66,7 @@ class FaceConfig:
     lambda_lips: float = 1.0  # of the lip aperture in the other voices
     voice_frames: int = 128  # a step, of other voices; 0: the film alone
     voice_vertices: int = 12  # a frame of them, besides the lips'
-    degraded_share: float = 0.4  # of the recordings are heard through a bad microphone, too
+    stranger_share: float = 0.5  # of the recordings are heard at another pitch through a bad microphone, too
     closure_weight: float = 4.0  # of frames that show P, B or M
     embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps
@@ -353,10 +353,10 @@ def train(config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: 
 
     voice_loss = None
     if config.voice_frames:
-        names, voices_seed = dataset.expression_names, config.seed + 1
         voices = load_voices(
-            encoder, lookahead_of(encoder_config), names, data_folder(), config.degraded_share, voices_seed
-        )
+            folder / "voices.safetensors", encoder, lookahead_of(encoder_config), dataset.expression_names,
+            data_folder(), config.stranger_share, config.seed + 1,
+        )  # fmt: skip
         voice_loss = VoiceLoss(config, dataset, voices)
 
     networks = FaceNetworks(config)

@@ -5,11 +5,11 @@
 
 Every step cuts pieces out of random recordings, degrades them (training/augment.py), and embeds consecutive frames of
 each as the live code would. One embedding has to tell the phone at the encoder's own lookahead and at others, whether
-somebody speaks, and the shape of the mouth; the window of nine has to tell the phone at every lookahead. The results
-are encoder.safetensors and heads.safetensors (float16) with figures on held-out speakers.
+somebody speaks, and the shape of the mouth; the window of nine has to tell the phone at every lookahead. The result is
+encoder.safetensors (float16) with figures on held-out speakers.
 
-With --from, a Wav2Lip checkpoint takes the encoder's place: its convolutions stay as they are, only presence and heads
-are trained.
+With --from, a Wav2Lip checkpoint takes the encoder's place: its convolutions stay as they are, only presence is
+trained.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from realtime.mel import mel_of_windows, windows_of_take
 from realtime.sound_file import read_speech
 from studio.speech_curves import ARTICULATORS, OPENING, expression_curves
 from training.augment import AugmentConfig, change_pitch, change_speed, degrade, noise, rms
-from training.encoders import load_encoder, load_wav2lip, weights_hash
+from training.encoders import load_encoder, load_wav2lip
 from training.phones import PHONE_RATE, PHONES, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
 from training.run import Checkpoint, log_line, open_run, plot_log
 
@@ -279,37 +279,26 @@ def hear(encoder: AudioEncoder, speech: FloatArray) -> Heard:
 
 
 @torch.no_grad()
-def recognise(heads: SpeechHeads, heard: Heard) -> FloatArray:
-    """Phone probabilities [frames, 6, 40] read from each window at each of LOOKAHEADS."""
-    windows = torch.from_numpy(heard.windows)
-    return np.asarray(torch.cat([heads.phones_at(w).softmax(-1) for w in windows.split(512)]).numpy(), np.float32)
-
-
-@torch.no_grad()
 def evaluate(
     encoder: AudioEncoder, heads: SpeechHeads, corpus: Corpus, lookahead_samples: int, every: int = 1
 ) -> dict[str, float]:
-    """Accuracies on whole recordings of held-out speakers, clean: from one embedding at the encoder's own lookahead,
-    and from the window of nine at each of LOOKAHEADS.
+    """Accuracies on whole recordings of held-out speakers, clean, read from one embedding at the encoder's own
+    lookahead.
     """
     right: dict[str, list[NDArray[np.bool_]]] = {}
     for speech, phones in zip(corpus.speech[::every], corpus.phones[::every], strict=True):
         heard = hear(encoder, speech)
-        single = heads.phone(torch.from_numpy(heard.windows[:, -1])).softmax(1).numpy()
-        window = recognise(heads, heard)
-        answers = {"": (lookahead_samples, single)} | {f"_{x}": (x, window[:, k]) for k, x in enumerate(LOOKAHEADS)}
-        for name, (lookahead, probability) in answers.items():
-            moment = heard.ends - lookahead
-            inside = (moment >= 0) & (moment < len(speech))
-            truth = phones[moment[inside] // UNIT]
-            viseme_truth = VISEME_OF_PHONE[truth]
-            viseme = visemes_of(torch.from_numpy(probability[inside])).numpy().argmax(1)
-            right.setdefault(f"phone{name}", []).append(probability[inside].argmax(1) == truth)
-            right.setdefault(f"viseme{name}", []).append(viseme == viseme_truth)
-            right.setdefault(f"closure{name}", []).append(viseme[viseme_truth == 1] == 1)
-            if name == "":
-                sure = ~near_border(phones)[moment[inside] // UNIT]
-                right.setdefault("presence", []).append(((heard.presence[inside] > 0.5) == (truth > 0))[sure])
+        moment = heard.ends - lookahead_samples
+        inside = (moment >= 0) & (moment < len(speech))
+        probability = heads.phone(torch.from_numpy(heard.windows[inside, -1])).softmax(1)
+        unit = moment[inside] // UNIT
+        truth = phones[unit]
+        viseme, viseme_truth = visemes_of(probability).numpy().argmax(1), VISEME_OF_PHONE[truth]
+        sure = ~near_border(phones)[unit]
+        right.setdefault("phone", []).append(probability.numpy().argmax(1) == truth)
+        right.setdefault("viseme", []).append(viseme == viseme_truth)
+        right.setdefault("closure_recall", []).append(viseme[viseme_truth == 1] == 1)
+        right.setdefault("presence", []).append(((heard.presence[inside] > 0.5) == (truth > 0))[sure])
     return {name: float(np.concatenate(values).mean()) for name, values in right.items()}
 
 
@@ -385,19 +374,13 @@ def train(
 def _save(
     config: SpeechConfig, folder: Path, encoder: AudioEncoder, heads: SpeechHeads, held_out: Corpus, seconds: float
 ) -> Path:
-    """Writes encoder.safetensors and heads.safetensors, float16, with the configuration and the figures on held-out
-    speakers in their metadata.
+    """Writes encoder.safetensors, float16, with the configuration and the figures on held-out speakers in its
+    metadata.
     """
     figures = evaluate(encoder, heads, held_out, config.lookahead_samples)
-    metadata = {
-        "config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures), "encoder": weights_hash(encoder),
-    }  # fmt: skip
-    for name, module in (("heads", heads), ("encoder", encoder)):
-        state = {
-            k: v.half().contiguous() for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")
-        }
-        save_file(state, folder / f"{name}.safetensors", metadata)
     path = folder / "encoder.safetensors"
+    state = {k: v.half().contiguous() for k, v in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
+    save_file(state, path, {"config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures)})
     print(
         json.dumps(
             {"encoder": str(path), "seconds_this_run": round(seconds), **{k: round(v, 4) for k, v in figures.items()}}

@@ -11,14 +11,17 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
 from networks.contract import EMBEDDINGS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.sound_file import read_speech
 from studio.speech_curves import expression_curves
-from training.augment import AugmentConfig, degrade, rms
+from training.augment import AugmentConfig, stranger
 from training.dataset import embed_speech
+from training.encoders import weights_hash
 from training.phones import PHONE_RATE, load_utterances
 
 FloatArray = NDArray[np.float32]
@@ -26,7 +29,7 @@ IntArray = NDArray[np.int64]
 
 LIPS_TOGETHER = ("P", "B", "M")
 TOLERANCE_UNITS = 2  # of 10 ms: a frame this near to P, B or M shows it
-PHASE_UNITS = 2  # a degraded recording begins half a frame later: other moments of the same speech
+PHASE_UNITS = 2  # a stranger's recording begins half a frame later: other moments of the same speech
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class Voices:
     expression: FloatArray  # [R, C]
     together: NDArray[np.bool_]  # [R], whether the frame shows P, B or M
 
+    def save(self, path: Path, encoder: str) -> None:
+        """Writes it to a file that says which encoder's embeddings these are."""
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path, {"encoder": encoder})
+
     def windows(self, rows: IntArray) -> FloatArray:
         """A_TE of some frames, [len(rows), 9, 512], oldest first."""
         back = np.arange(1 - EMBEDDINGS, 1)
@@ -45,23 +52,38 @@ class Voices:
 
 
 def load_voices(
-    encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path, degraded_share: float,
+    cache: Path, encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path,
+    stranger_share: float, seed: int,
+) -> Voices:  # fmt: skip
+    """The voices of an earlier run with the same encoder, from `cache`; otherwise embeds them, and writes `cache`."""
+    encoder_hash = weights_hash(encoder)
+    if cache.is_file():
+        with safe_open(cache, "np") as file:
+            if (file.metadata() or {}).get("encoder") == encoder_hash:
+                return Voices(**{name: file.get_tensor(name) for name in file.keys()})
+    voices = embed_voices(encoder, lookahead_samples, expression_names, data, stranger_share, seed)
+    voices.save(cache, encoder_hash)
+    return voices
+
+
+def embed_voices(
+    encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path, stranger_share: float,
     seed: int,
 ) -> Voices:  # fmt: skip
-    """Embeds every recording that may be trained on, and some of them once more as a bad microphone would have them."""
+    """Embeds every recording that may be trained on, and some of them once more as a stranger would say it."""
     rng = np.random.default_rng(seed)
     utterances = [u for u in load_utterances(data) if not u.held_out]
     speeches = [read_speech(u.path(data)).samples for u in utterances]
-    again = np.flatnonzero(rng.random(len(utterances)) < degraded_share)
+    again = np.flatnonzero(rng.random(len(utterances)) < stranger_share)
     config = AugmentConfig()
     embeddings, newest, expression, together = [], [], [], []
     count, reach = 0, EMBEDDINGS - 1
     jobs = [(i, False) for i in range(len(utterances))] + [(int(i), True) for i in again]
-    for i, bad in tqdm(jobs, desc="embedding voices", unit="recording"):
+    for i, strange in tqdm(jobs, desc="embedding voices", unit="recording"):
         utterance, speech, phase = utterances[i], speeches[i], 0
-        if bad:
+        if strange:
             phase = PHASE_UNITS
-            speech = degrade(rng, speech, rms(speech), speeches, config)[phase * SAMPLE_RATE // PHONE_RATE :]
+            speech = stranger(rng, speech, speeches, config)[phase * SAMPLE_RATE // PHONE_RATE :]
         frames = len(speech) // SAMPLES_PER_FRAME
         phones = tuple((p, s - phase, d) for p, s, d in utterance.phones)
         embeddings.append(embed_speech(encoder, speech, frames + reach, lookahead_samples, -reach).astype(np.float16))
