@@ -103,6 +103,38 @@ def test_the_packed_folder_loads_and_renders(packed: Path) -> None:
             assert pipeline.render(0).shape == (512, 512, 3)
 
 
+def test_a_new_projection_leaves_the_rest_of_the_face(
+    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """For another encoder the projection is trained from nothing, for the same one from what it was."""
+    from safetensors.torch import load_file, save_file
+
+    import training.voices as voices
+    from networks.audio_encoder import AudioEncoder
+    from training.phones import load_utterances
+    from training.projection import ProjectionTraining, train
+
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:2]
+    monkeypatch.setattr(voices, "load_utterances", lambda data: few)
+    torch.manual_seed(7)
+    other = tmp_path / "encoder.safetensors"
+    state = {k: v.half().contiguous() for k, v in AudioEncoder().state_dict().items() if "num_batches" not in k}
+    save_file(state, other, {"config": json.dumps({"lookahead_samples": 1000})})
+    face = packed.parent / "face" / "face.safetensors"
+    config = ProjectionTraining(steps=2, voice_frames=8, film_frames=4, learning_rate=1e-5)
+    before = load_file(face)
+    distance = {}
+    for name, encoder in (("other", other), ("same", encoder_path)):
+        after = load_file(train(config, dataset_folder, face, encoder_path, encoder, tmp_path / name))
+        assert after.keys() == before.keys()
+        changed = {k.split(".")[0] for k in before if not torch.equal(before[k], after[k])}
+        assert changed <= {"projection", "rest_latent"} and "projection" in changed
+        key = "projection.features.0.weight"
+        distance[name] = float((after[key].float() - before[key].float()).abs().mean())
+    assert distance["other"] > 20 * distance["same"]
+
+
 def test_packed_networks_are_the_trained_ones(packed: Path) -> None:
     from export.parity import check_avatar
 

@@ -386,12 +386,18 @@ def train(config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: 
 
 
 @torch.no_grad()
-def _save(config: FaceConfig, folder: Path, networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -> Path:
-    """Writes face.safetensors, float16: the three networks and the rest latent (mean b of the silent first take)."""
-    rest_take = dataset.takes[0]
-    rest = networks.projection(torch.from_numpy(windows[rest_take.first + EMBEDDINGS : rest_take.end])).mean(0)
+def rest_latent(networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -> Tensor:
+    """Mean b [64] of the silent first take, normalised."""
+    silent = dataset.takes[0]
+    rest: Tensor = networks.projection(torch.from_numpy(windows[silent.first + EMBEDDINGS : silent.end])).mean(0)
     rest = (rest - rest.mean()) / rest.std(unbiased=False)
     assert rest.shape == (LATENT,)
+    return rest
+
+
+def _save(config: FaceConfig, folder: Path, networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -> Path:
+    """Writes face.safetensors, float16: the three networks and the rest latent."""
+    rest = rest_latent(networks, dataset, windows)
     state = {k: v.half().contiguous() for k, v in networks.state_dict().items()} | {"rest_latent": rest.contiguous()}
     path = folder / "face.safetensors"
     save_file(state, path, {"config": json.dumps(asdict(config))})
