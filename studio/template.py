@@ -287,8 +287,7 @@ def _regions(points_V3: FloatArray, landmarks_683: FloatArray) -> FloatArray:
     half_width = np.abs(landmarks_683[[48, 54], 0] - mouth[0]).mean()
     nose_base, chin = landmarks_683[33, 1], landmarks_683[8, 1]
     oval = np.hypot((x - mouth[0]) / (half_width * 1.25), (y - mouth[1]) / (half_width * 0.8))
-    # Not as far as the ears: the template does not cover their lobes, so nothing could be painted there.
-    front = _smooth(z, landmarks_683[8, 2] - 5.5, landmarks_683[8, 2] - 4.0)
+    front = _smooth(z, landmarks_683[8, 2] - 7.0, landmarks_683[8, 2] - 5.5)
     whole = np.ones_like(x)
     big = _smooth(y, chin - 3.0, chin - 1.5) * _smooth(-y, -(nose_base + 3.2), -(nose_base + 2.0))
     jaw = _smooth(y, chin - 2.0, chin - 1.0) * _smooth(-y, -(mouth[1] + 0.4), -(mouth[1] - 0.6))

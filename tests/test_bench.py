@@ -53,6 +53,30 @@ def test_closures_are_found_within_the_phone() -> None:
     assert 0.55 < low < 0.9 < high < 1 and interval(0, 0) == (0.0, 1.0)
 
 
+def test_open_vowels_count_as_closed_only_if_never_open() -> None:
+    from bench.articulation import OPEN, phone_maxima
+    from training.phones import Utterance
+
+    utterance = Utterance("test", "test", 0.6, "", (("M", 0, 12), ("AH1", 12, 12), ("P", 24, 36)), True)
+    gaps = np.array([0.5] * 4 + [6.0] + [0.5] * 10, np.float32)
+    assert phone_maxima(gaps, utterance, OPEN) == [6.0]
+    assert phone_maxima(np.full(15, 0.5, np.float32), utterance, OPEN) == [0.5]
+
+
+def test_silence_is_long_and_quiet() -> None:
+    """Far enough from its ends, and not a word that the labels lack."""
+    from bench.articulation import is_loud, silent_frames
+    from training.phones import Utterance
+
+    phones = (("AA", 0, 100), ("SIL", 100, 60), ("AA", 160, 20), ("SIL", 180, 20))
+    utterance = Utterance("test", "test", 2.0, "", phones, True)
+    assert silent_frames(utterance, 50) == list(range(28, 37)), "from 1120 to 1480 ms; the second is too short"
+    speech = np.zeros(32_000, np.float32)
+    speech[:16_000] = 0.1
+    speech[640 * 33 : 640 * 34] = 0.1
+    assert [k for k in silent_frames(utterance, 50) if is_loud(speech, k)] == [32, 33, 34]
+
+
 def test_evenly_spaced_frames_reach_both_ends() -> None:
     from bench.fidelity import evenly
 

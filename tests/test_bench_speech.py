@@ -114,22 +114,32 @@ def test_the_readout_of_another_encoder_is_refused(torch: Any, ada: Path, tmp_pa
         load_readout(tmp_path / "readout.safetensors", encoder)
 
 
+def test_the_shipped_readout_belongs_to_the_shipped_encoder(torch: Any, ada: Path) -> None:
+    from bench.speech import READOUT
+    from training.encoders import load_encoder
+    from training.readout import load_readout
+
+    load_readout(ada.parents[1] / READOUT, load_encoder(ada)[0])
+
+
 def test_the_readout_learns_what_embeddings_tell(torch: Any) -> None:
     """Embeddings that spell out the phone of their own moment: the readout finds it at every lookahead that the window
     reaches.
     """
     from networks.contract import EMBEDDING, EMBEDDINGS
-    from training.readout import Embedded, ReadoutTraining, fit
+    from training.readout import ReadoutTraining, fit
+    from training.voices import Voices
 
     rng = np.random.default_rng(0)
     frames, phones = 4000, np.repeat(rng.integers(0, 40, 800), 5)
     embeddings = np.zeros((frames + EMBEDDINGS - 1, EMBEDDING), np.float16)
     embeddings[np.arange(frames) + EMBEDDINGS - 1, phones] = 2
     labels = np.stack([np.roll(phones, back) for back in range(6)], 1)  # a frame further back at each lookahead
-    embedded = Embedded(
-        embeddings, np.arange(frames) + EMBEDDINGS - 1, np.repeat(labels[..., None], 3, -1).astype(np.int8)
-    )
-    readout = fit(embedded, ReadoutTraining(epochs=12, batch=128, learning_rate=3e-3))
+    voices = Voices(
+        embeddings, np.arange(frames) + EMBEDDINGS - 1, np.zeros((frames, 0), np.float32), np.zeros(frames, bool),
+        np.repeat(labels[..., None], 3, -1).astype(np.int8),
+    )  # fmt: skip
+    readout = fit(voices, ReadoutTraining(epochs=12, batch=128, learning_rate=3e-3))
     rows = np.arange(10, frames)
-    found = readout(torch.from_numpy(embedded.windows(rows))).argmax(-1).numpy()
+    found = readout(torch.from_numpy(voices.windows(rows))).argmax(-1).numpy()
     assert (found == labels[rows]).mean() > 0.9

@@ -46,6 +46,8 @@ def test_voices_are_embedded_as_takes_are_and_kept(
     wanted = window_embeddings(everything[8:], everything[:8])
     assert np.allclose(loaded.windows(np.arange(frames)), wanted, atol=2e-3, rtol=2e-3), "first of those not held out"
     assert np.array_equal(loaded.expression[:frames], expression_curves(few[1].phones, frames, names))
+    labels = few[1].phone_indices()
+    assert loaded.phones[20, 2].tolist() == labels[4 * 20 - 1 : 4 * 20 + 2].tolist(), "1800 samples before its end"
     second = len(read_speech(few[2].path(data_folder)).samples) // 640
     assert 2 * (frames + second) - 4 <= len(loaded.newest) <= 2 * (frames + second), "each once more, degraded"
     assert loaded.windows(np.array([len(loaded.newest) - 1])).shape == (1, EMBEDDINGS, 512)
@@ -82,7 +84,7 @@ def test_open_lips_that_should_touch_cost_more(torch: Any) -> None:
         """The loss if the first of two frames shows a closure and nothing moves, for the true openings in cm."""
         voices = Voices(
             np.zeros((EMBEDDINGS + 1, 512), np.float16), newest, np.array(truth, np.float32)[:, None],
-            np.array([True, False]),
+            np.array([True, False]), np.zeros((2, 6, 3), np.int8),
         )  # fmt: skip
         config = FaceConfig(voice_frames=64, voice_vertices=2, closure_weight=4.0)
         networks: Any = still

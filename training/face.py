@@ -54,7 +54,7 @@ class FaceConfig:
 
     color_input: str = "canonical"  # the 3D point that the colour network sees: canonical, or deformed as in Figure 3.1
     frequencies: int = 10  # L of the positional encoding
-    steps: int = 4000
+    steps: int = 3200
     frames_per_step: int = 16
     pixels_per_frame: int = 160
     vertices_per_frame: int = 64

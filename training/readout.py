@@ -3,7 +3,7 @@
     python -m training.readout --encoder build/encoder/encoder.safetensors --out bench/readout.safetensors
 
 The projection learns the mouth from the same embeddings in the same way, so the readout shows what it has to learn
-from. Every recording is heard twice: as it is, and at another pitch through a bad microphone.
+from (training/voices.py).
 """
 
 from __future__ import annotations
@@ -17,27 +17,18 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
-from networks.contract import EMBEDDINGS, SAMPLE_RATE, SAMPLES_PER_FRAME
 from networks.readout import Readout, ReadoutConfig
-from networks.speech_heads import LOOKAHEADS
 from realtime.errors import MiravoxError
-from realtime.sound_file import read_speech
-from training.augment import AugmentConfig, stranger
-from training.dataset import embed_speech
-from training.encoders import load_encoder, weights_hash
-from training.phones import PHONE_RATE, PHONES, VISEME_OF_PHONE, data_folder, load_utterances
+from training.encoders import load_encoder, lookahead_of, weights_hash
+from training.phones import PHONES, VISEME_OF_PHONE, data_folder
 from training.speech import phone_loss, visemes_of
+from training.voices import Voices, load_voices
 
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-
-UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
 LIPS_TOGETHER = ("P", "B", "M")
 
 
@@ -46,56 +37,17 @@ class ReadoutTraining:
     """Everything that decides the result."""
 
     epochs: int = 10
-    batch: int = 512
-    learning_rate: float = 1e-3
+    batch: int = 1024
+    learning_rate: float = 2e-3
     weight_decay: float = 3e-2
-    closure_weight: float = 1.5  # of P B M
+    closure_weight: float = 2.5  # of P B M: a closure that is missed shows more than one too many
     viseme_weight: float = 1.0
+    stranger_share: float = 0.5  # of the recordings are heard once more, as a stranger would say them
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Embedded:
-    """Embeddings of recordings, each after the eight that precede its first frame, and the phones of every frame."""
-
-    embeddings: NDArray[np.float16]  # [N, 512]
-    newest: IntArray  # [R], index of each frame's newest embedding
-    phones: NDArray[np.int8]  # [R, 6, 3]: at each of LOOKAHEADS, 10 ms before, at and 10 ms after
-
-    def windows(self, rows: IntArray) -> FloatArray:
-        """A_TE of some frames, [len(rows), 9, 512], oldest first."""
-        return np.asarray(self.embeddings[self.newest[rows][:, None] + np.arange(1 - EMBEDDINGS, 1)], np.float32)
-
-
-def embed_training_speech(encoder: AudioEncoder, data: Path, config: ReadoutTraining) -> Embedded:
-    """Everything that may be trained on, as it is and as a stranger would say it."""
-    rng = np.random.default_rng(config.seed)
-    utterances = [u for u in load_utterances(data) if not u.held_out]
-    speeches = [read_speech(u.path(data)).samples for u in utterances]
-    augment = AugmentConfig()
-    embeddings, newest, phones = [], [], []
-    count, reach = 0, EMBEDDINGS - 1
-    for strange in (False, True):
-        for utterance, clean in zip(tqdm(utterances, desc="embedding speech", unit="recording"), speeches, strict=True):
-            speech, phase = clean, 0
-            if strange:
-                phase = int(rng.integers(SAMPLES_PER_FRAME))
-                speech = stranger(rng, clean, speeches, augment)[phase:]
-            frames = (len(speech) + max(LOOKAHEADS)) // SAMPLES_PER_FRAME
-            embedded = embed_speech(encoder, speech, frames + reach, 0, -reach)
-            embeddings.append(embedded.astype(np.float16))
-            newest.append(count + reach + np.arange(frames))
-            moments = SAMPLES_PER_FRAME * np.arange(frames)[:, None] - np.array(LOOKAHEADS) + phase
-            labels = utterance.phone_indices()
-            unit = (moments // UNIT)[..., None] + np.arange(-1, 2)
-            inside = (unit >= 0) & (unit < len(labels))
-            phones.append(np.where(inside, labels[np.clip(unit, 0, len(labels) - 1)], 0).astype(np.int8))
-            count += frames + reach
-    return Embedded(np.concatenate(embeddings), np.concatenate(newest), np.concatenate(phones))
-
-
-def fit(embedded: Embedded, config: ReadoutTraining) -> Readout:
-    """Trains the readout on embedded speech."""
+def fit(voices: Voices, config: ReadoutTraining) -> Readout:
+    """Trains the readout on what the encoder makes of the voices."""
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     readout = Readout(ReadoutConfig(phones=len(PHONES)))
@@ -104,14 +56,14 @@ def fit(embedded: Embedded, config: ReadoutTraining) -> Readout:
     viseme_of_phone = torch.from_numpy(VISEME_OF_PHONE)
     viseme_weight = torch.ones(int(viseme_of_phone.max()) + 1)
     viseme_weight[viseme_of_phone[PHONES.index("P")]] = config.closure_weight
-    count = len(embedded.newest)
+    count = len(voices.newest)
     steps = config.epochs * count // config.batch
     for step in tqdm(range(steps), desc="readout", unit="step"):
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (0.01 + 0.5 + 0.5 * np.cos(np.pi * step / steps))
         rows = rng.integers(count, size=config.batch)
-        labels = torch.from_numpy(embedded.phones[rows].astype(np.int64))
-        logits = readout(torch.from_numpy(embedded.windows(rows)))
+        labels = torch.from_numpy(voices.phones[rows].astype(np.int64))
+        logits = readout(torch.from_numpy(voices.windows(rows)))
         loss = phone_loss(logits, labels, weight, 0.05)
         if config.viseme_weight:
             viseme = visemes_of(logits.softmax(-1)).clamp_min(1e-6).log()
@@ -152,12 +104,19 @@ def main() -> None:
     )
     parser.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("build/encoder/readout.safetensors"))
+    parser.add_argument(
+        "--voices", type=Path, default=Path("build/encoder/voices.safetensors"),
+        help="what the encoder makes of the training speech: read if it is there, otherwise written",
+    )  # fmt: skip
     parser.add_argument("--seed", type=int, default=ReadoutTraining.seed)
     o = parser.parse_args()
     config = ReadoutTraining(seed=o.seed)
     try:
-        encoder, _ = load_encoder(o.encoder)
-        save_readout(fit(embed_training_speech(encoder, data_folder(), config), config), encoder, config, o.out)
+        encoder, info = load_encoder(o.encoder)
+        voices = load_voices(
+            o.voices, encoder, lookahead_of(info), (), data_folder(), config.stranger_share, config.seed + 1
+        )
+        save_readout(fit(voices, config), encoder, config, o.out)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -1,5 +1,6 @@
-"""Many voices and how the actor would say what they say: geometry that needs no film, since the studio's curves exist
-for every recording with phone timings. Trained on one voice alone, the projection mishears the others.
+"""Many voices as an encoder hears them, and how the actor would say what they say: geometry that needs no film, since
+the studio's curves exist for every recording with phone timings. Trained on one voice alone, the projection mishears
+the others.
 
 Shape letters: R frames of all recordings, C expression shapes, N embeddings.
 """
@@ -17,6 +18,7 @@ from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
 from networks.contract import EMBEDDINGS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from networks.speech_heads import LOOKAHEADS
 from realtime.sound_file import read_speech
 from studio.speech_curves import expression_curves
 from training.augment import AugmentConfig, stranger
@@ -27,6 +29,7 @@ from training.phones import PHONE_RATE, load_utterances
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
+UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
 LIPS_TOGETHER = ("P", "B", "M")
 TOLERANCE_UNITS = 2  # of 10 ms: a frame this near to P, B or M shows it
 PHASE_UNITS = 2  # a stranger's recording begins half a frame later: other moments of the same speech
@@ -40,6 +43,7 @@ class Voices:
     newest: IntArray  # [R], index of each frame's newest embedding
     expression: FloatArray  # [R, C]
     together: NDArray[np.bool_]  # [R], whether the frame shows P, B or M
+    phones: NDArray[np.int8]  # [R, 6, 3]: LOOKAHEADS before the window's end, and 10 ms before and after that
 
     def save(self, path: Path, encoder: str) -> None:
         """Writes it to a file that says which encoder's embeddings these are."""
@@ -55,12 +59,17 @@ def load_voices(
     cache: Path, encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path,
     stranger_share: float, seed: int,
 ) -> Voices:  # fmt: skip
-    """The voices of an earlier run with the same encoder, from `cache`; otherwise embeds them, and writes `cache`."""
+    """The voices of an earlier run with the same encoder, from `cache`; otherwise embeds them, and writes `cache`.
+
+    Without `expression_names` there is no expression.
+    """
     encoder_hash = weights_hash(encoder)
     if cache.is_file():
         with safe_open(cache, "np") as file:
             if (file.metadata() or {}).get("encoder") == encoder_hash:
-                return Voices(**{name: file.get_tensor(name) for name in file.keys()})
+                voices = Voices(**{name: file.get_tensor(name) for name in file.keys()})
+                if not expression_names or voices.expression.shape[1] == len(expression_names):
+                    return voices
     voices = embed_voices(encoder, lookahead_samples, expression_names, data, stranger_share, seed)
     voices.save(cache, encoder_hash)
     return voices
@@ -76,24 +85,34 @@ def embed_voices(
     speeches = [read_speech(u.path(data)).samples for u in utterances]
     again = np.flatnonzero(rng.random(len(utterances)) < stranger_share)
     config = AugmentConfig()
-    embeddings, newest, expression, together = [], [], [], []
+    embeddings, newest, expression, together, phones_heard = [], [], [], [], []
     count, reach = 0, EMBEDDINGS - 1
     jobs = [(i, False) for i in range(len(utterances))] + [(int(i), True) for i in again]
     for i, strange in tqdm(jobs, desc="embedding voices", unit="recording"):
         utterance, speech, phase = utterances[i], speeches[i], 0
         if strange:
             phase = PHASE_UNITS
-            speech = stranger(rng, speech, speeches, config)[phase * SAMPLE_RATE // PHONE_RATE :]
+            speech = stranger(rng, speech, speeches, config)[phase * UNIT :]
         frames = len(speech) // SAMPLES_PER_FRAME
         phones = tuple((p, s - phase, d) for p, s, d in utterance.phones)
         embeddings.append(embed_speech(encoder, speech, frames + reach, lookahead_samples, -reach).astype(np.float16))
         newest.append(count + reach + np.arange(frames))
         expression.append(expression_curves(phones, frames, expression_names))
         together.append(shows_closure(phones, frames))
+        ends = SAMPLES_PER_FRAME * np.arange(frames) + lookahead_samples + phase * UNIT
+        phones_heard.append(phones_before(ends, utterance.phone_indices()))
         count += frames + reach
     return Voices(
-        np.concatenate(embeddings), np.concatenate(newest), np.concatenate(expression), np.concatenate(together)
-    )
+        np.concatenate(embeddings), np.concatenate(newest), np.concatenate(expression), np.concatenate(together),
+        np.concatenate(phones_heard),
+    )  # fmt: skip
+
+
+def phones_before(ends: IntArray, labels: IntArray) -> NDArray[np.int8]:
+    """Phones [len(ends), 6, 3] at LOOKAHEADS before the samples `ends`, and 10 ms before and after; silence outside."""
+    unit = ((ends[:, None] - np.array(LOOKAHEADS)) // UNIT)[..., None] + np.arange(-1, 2)
+    inside = (unit >= 0) & (unit < len(labels))
+    return np.where(inside, labels[np.clip(unit, 0, len(labels) - 1)], 0).astype(np.int8)
 
 
 def shows_closure(phones: tuple[tuple[str, int, int], ...], frames: int) -> NDArray[np.bool_]:
