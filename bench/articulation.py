@@ -168,7 +168,7 @@ def articulation(avatar: Avatar, recordings: list[Labelled]) -> dict[str, object
     limit = tracker.rest_gap + CLOSED_MM
     predicted, true = [], []
     lists: dict[str, list[float]] = {
-        k: [] for k in ("closures", "studio_closures", "vowels", "studio_vowels", "silent")
+        k: [] for k in ("closures", "studio_closures", "vowels", "studio_vowels", "silent", "silent_as_labelled")
     }
     for labelled in tqdm(recordings, desc="lips", unit="recording"):
         utterance, speech = labelled.utterance, read_speech(labelled.path).samples
