@@ -35,13 +35,12 @@ from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
-from training.phones import PHONES, Utterance, data_folder, load_utterances, phone_index
+from training.phones import LIPS_TOGETHER, PHONES, Utterance, data_folder, load_utterances, phone_index
 
 FloatArray = NDArray[np.float32]
 
 INNER_UPPER, INNER_LOWER = 62, 66
 CLOSED_MM = 1.5  # above the rest gap
-LIPS_TOGETHER = ("P", "B", "M")
 OPEN = ("AA", "AE", "AH", "AO", "AW", "AY")
 TOLERANCE_UNITS = 2  # of 10 ms, around a phone
 LOUD_DB = -12.0  # against the whole recording: nobody is silent there

@@ -34,9 +34,9 @@ from realtime.mel import mel_of_windows
 from realtime.sound_file import read_speech
 from training.augment import babble, rms
 from training.encoders import load_encoder
-from training.phones import VISEME_OF_PHONE, data_folder, load_utterances, read_labels
+from training.phones import LIPS_TOGETHER, UNIT, VISEME_OF_PHONE, data_folder, load_utterances, read_labels
 from training.readout import load_readout
-from training.speech import UNIT, Heard, hear, near_border, visemes_of
+from training.speech import Heard, hear, near_border, visemes_of
 
 FloatArray = NDArray[np.float32]
 
@@ -72,7 +72,7 @@ def music(rng: np.random.Generator, samples: int) -> FloatArray:
     return np.asarray(cut / rms(cut), np.float32)
 
 
-def with_noise(rng: np.random.Generator, speech: FloatArray, noise: FloatArray, snr_db: float = SNR_DB) -> FloatArray:
+def with_noise(speech: FloatArray, noise: FloatArray, snr_db: float = SNR_DB) -> FloatArray:
     """Speech and noise of unit RMS, `snr_db` below the recording's own RMS."""
     return np.asarray(speech + noise * np.float32(rms(speech) * 10 ** (-snr_db / 20)), np.float32)
 
@@ -151,7 +151,7 @@ def tally_recording(
         tally.claimed.append(viseme_truth[viseme == CLOSURE] == CLOSURE)
         tally.presence.append((present == (truth > 0))[~near_border(phones)[unit]])
         for phone, start, duration in labelled.utterance.phones:
-            if phone.rstrip("012") in ("P", "B", "M"):
+            if phone.rstrip("012") in LIPS_TOGETHER:
                 within = (unit >= start) & (unit < start + duration)
                 if within.any():
                     tally.closures.append(bool((viseme[within] == CLOSURE).any()))
@@ -176,7 +176,7 @@ def recognition(
             sound = sounds[i]
             if condition in makers:
                 noise = makers[condition](rng, i)
-                sound = with_noise(rng, sound, noise / np.float32(rms(noise)))
+                sound = with_noise(sound, noise / np.float32(rms(noise)))
             tally_recording(tallies[condition], encoder, readout, own_lookahead, labelled, sound)
     figures: dict[str, dict[str, dict[str, float]]] = {}
     for lookahead, nominal in NOMINAL_MS.items():

@@ -33,7 +33,7 @@ def test_noise_is_ten_decibels_down() -> None:
     rng = np.random.default_rng(0)
     speech = np.asarray(0.05 * rng.standard_normal(16_000), np.float32)
     noise = np.asarray(rng.standard_normal(16_000), np.float32)
-    added = with_noise(rng, speech, noise / np.float32(rms(noise))) - speech
+    added = with_noise(speech, noise / np.float32(rms(noise))) - speech
     assert 20 * np.log10(rms(speech) / rms(added)) == pytest.approx(10, abs=0.01)
 
 
@@ -42,8 +42,8 @@ def test_answers_are_counted_at_every_lookahead(torch: Any, monkeypatch: pytest.
     import bench.speech as bench
     from bench.articulation import Labelled
     from networks.speech_heads import LOOKAHEADS
-    from training.phones import PHONES, Utterance, phone_index
-    from training.speech import UNIT, Heard
+    from training.phones import PHONES, UNIT, Utterance, phone_index
+    from training.speech import Heard
 
     phones = (("SIL", 0, 50), ("M", 50, 10), ("AA", 60, 40), ("P", 100, 8), ("S", 108, 42), ("SIL", 150, 50))
     utterance = Utterance("test", "test", 2.0, "", phones, True)

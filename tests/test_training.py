@@ -185,12 +185,13 @@ def test_a_window_is_labelled_at_the_lookahead_before_its_end(
     """A single loud sample in silence, labelled as the only phone: whoever hears it at the lookahead gets the phone."""
     import training.speech as speech
     from training.augment import AugmentConfig
+    from training.phones import UNIT
 
     at = 20_000
     sound = np.zeros(40_000, np.float32)
     sound[at] = 0.9
     phones = np.zeros(250, np.int64)
-    phones[at // speech.UNIT] = 7
+    phones[at // UNIT] = 7
     corpus = speech.Corpus([[sound]], [phones], [np.zeros((250, 3), np.float32)])
     windows: list[np.ndarray] = []
     real = speech.mel_of_windows
@@ -209,8 +210,8 @@ def test_a_window_is_labelled_at_the_lookahead_before_its_end(
     heard = [int(w.argmax()) if w.any() else -1 for w in windows[0]]
     before_end = np.array([len(windows[0][0]) - h if h >= 0 else -1 for h in heard])
     assert (labels == 7).sum() > 5
-    assert (np.abs(before_end[labels == 7] - config.lookahead_samples) <= speech.UNIT).all()
-    assert (labels[np.abs(before_end - config.lookahead_samples) > speech.UNIT] == 0).all()
+    assert (np.abs(before_end[labels == 7] - config.lookahead_samples) <= UNIT).all()
+    assert (labels[np.abs(before_end - config.lookahead_samples) > UNIT] == 0).all()
 
 
 def test_presence_is_not_judged_at_borders() -> None:

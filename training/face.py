@@ -4,7 +4,7 @@
 
 Random pixels of random frames instead of whole images, so that two cores suffice; every few steps a patch of the mouth
 for the perceptual loss. Projection and deformation also learn from every other voice with phone timings, which need not
-be filmed (training/voices.py); there and in the film, lips that should touch weigh more. The audio encoder stays fixed.
+be filmed (training/voices.py); there, lips that should touch weigh more. The audio encoder stays fixed.
 """
 
 from __future__ import annotations

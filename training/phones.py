@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from networks.contract import SAMPLE_RATE
 from realtime.errors import MiravoxError
 from training.splits import held_out_ids
 
@@ -24,6 +25,8 @@ VISEMES: tuple[tuple[str, ...], ...] = tuple(
 PHONES: tuple[str, ...] = tuple(phone for group in VISEMES for phone in group)  # index 0 is SIL
 VISEME_OF_PHONE = np.array([v for v, group in enumerate(VISEMES) for _ in group])
 PHONE_RATE = 100  # label units a second
+UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
+LIPS_TOGETHER = ("P", "B", "M")
 
 
 @dataclass(frozen=True)

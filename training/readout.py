@@ -25,11 +25,9 @@ from networks.audio_encoder import AudioEncoder
 from networks.readout import Readout, ReadoutConfig
 from realtime.errors import MiravoxError
 from training.encoders import load_encoder, lookahead_of, weights_hash
-from training.phones import PHONES, VISEME_OF_PHONE, data_folder
+from training.phones import LIPS_TOGETHER, PHONES, VISEME_OF_PHONE, data_folder
 from training.speech import phone_loss, visemes_of
 from training.voices import Voices, load_voices
-
-LIPS_TOGETHER = ("P", "B", "M")
 
 
 @dataclass(frozen=True)

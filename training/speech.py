@@ -36,7 +36,6 @@ from networks.contract import (
     EMBEDDINGS,
     LOOKAHEAD_STEP,
     MEL_BANDS,
-    SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     WINDOW_SAMPLES,
 )
@@ -47,13 +46,12 @@ from realtime.sound_file import read_speech
 from studio.speech_curves import ARTICULATORS, OPENING, expression_curves
 from training.augment import AugmentConfig, change_pitch, change_speed, degrade, noise, rms
 from training.encoders import load_encoder, load_wav2lip
-from training.phones import PHONE_RATE, PHONES, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
+from training.phones import PHONES, UNIT, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
 from training.run import Checkpoint, log_line, open_run, plot_log
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
 BORDER_UNITS = 4  # labels (10 ms): nearer to a silence's border, presence is not judged
 LIPS = ("P", "B", "M", "F", "V")  # phones whose misses everybody sees
 CLOSED_CM = 0.15  # lip opening over rest under which a mouth counts as closed

@@ -17,20 +17,18 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
-from networks.contract import EMBEDDINGS, SAMPLE_RATE, SAMPLES_PER_FRAME
+from networks.contract import EMBEDDINGS, SAMPLES_PER_FRAME
 from networks.speech_heads import LOOKAHEADS
 from realtime.sound_file import read_speech
 from studio.speech_curves import expression_curves
 from training.augment import AugmentConfig, stranger
 from training.dataset import embed_speech
 from training.encoders import weights_hash
-from training.phones import PHONE_RATE, load_utterances
+from training.phones import LIPS_TOGETHER, UNIT, load_utterances
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
-UNIT = SAMPLE_RATE // PHONE_RATE  # samples of a label
-LIPS_TOGETHER = ("P", "B", "M")
 TOLERANCE_UNITS = 2  # of 10 ms: a frame this near to P, B or M shows it
 PHASE_UNITS = 2  # a stranger's recording begins half a frame later: other moments of the same speech
 
@@ -120,7 +118,7 @@ def shows_closure(phones: tuple[tuple[str, int, int], ...], frames: int) -> NDAr
     shown = np.zeros(frames, bool)
     for phone, start, duration in phones:
         if phone.rstrip("012") in LIPS_TOGETHER:
-            units_a_frame = PHONE_RATE * SAMPLES_PER_FRAME / SAMPLE_RATE
+            units_a_frame = SAMPLES_PER_FRAME / UNIT
             first = int(np.ceil((start - TOLERANCE_UNITS) / units_a_frame))
             last = int(np.floor((start + duration + TOLERANCE_UNITS) / units_a_frame))
             shown[max(0, first) : last + 1] = True
