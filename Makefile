@@ -18,7 +18,7 @@ help:
 	@echo 'make stream   Ada, live at http://127.0.0.1:8080; options in ARGS: make stream ARGS="--source mic"'
 	@echo 'make test     ruff, format, mypy and all tests'
 	@echo 'make check    ruff, format and mypy'
-	@echo 'make encoder  trains the audio encoder on ../shared/data, beginning with the shipped one, into build/encoder'
+	@echo 'make encoder  trains the audio encoder on ../shared/data into build/encoder'
 	@echo 'make avatar   trains the rest of the avatar; like make encoder it goes on where it was interrupted'
 	@echo 'make bench    measures throughput and fidelity, into build/bench'
 
@@ -34,7 +34,7 @@ check: $(VENV)/.dev
 	$(VENV)/bin/mypy
 
 encoder: $(VENV)/.train
-	[ -e build/encoder/encoder.safetensors ] || $(PYTHON) -m training.speech --out build/encoder --init avatars/ada --resume
+	[ -e build/encoder/encoder.safetensors ] || $(PYTHON) -m training.speech --out build/encoder --resume
 	[ -e build/encoder/readout.safetensors ] || $(PYTHON) -m training.readout
 
 avatar: $(VENV)/.train

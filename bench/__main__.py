@@ -18,9 +18,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     fidelity = commands.add_parser("fidelity", help="PSNR, SSIM and MSE of held-out takes painted again")
     fidelity.add_argument("--dataset", type=Path, help="folder; by default the held-out takes are filmed again")
-    fidelity.add_argument("--frames", type=int, default=60, help="evenly spaced held-out frames")
-    fidelity.add_argument("--targets", nargs="+", choices=("baked", "onnx"), default=["onnx", "baked"])
-    fidelity.add_argument("--sheet", type=Path, help="PNG with six of the frames")
+    fidelity.add_argument("--frames", type=int, default=60, help="about so many held-out frames, in runs of five")
+    fidelity.add_argument(
+        "--networks", nargs="+", choices=("color", "onnx", "baked"), default=["color", "onnx", "baked"]
+    )
+    fidelity.add_argument(
+        "--beside", type=Path, nargs="*", default=[], metavar="AVATAR",
+        help="the same avatar with other composition networks, measured too",
+    )  # fmt: skip
+    fidelity.add_argument("--sheet", type=Path, help="PNG with six of the frames and their errors")
+    fidelity.add_argument("--markdown", type=Path, help="file for the tables")
+    fidelity.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
 
     throughput = commands.add_parser("throughput", help="frames a second of offline rendering")
     throughput.add_argument("--source", type=Path, help="the avatar's sample recording by default")
@@ -80,8 +88,13 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
         from bench import fidelity
 
         dataset = fidelity.held_out_dataset(avatar, o.dataset)
-        figures, share = fidelity.fidelity(avatar, dataset, tuple(o.targets), o.frames, o.sheet)
-        fidelity.print_table(figures, share)
+        beside = tuple(load_avatar(folder) for folder in o.beside)
+        figures, share = fidelity.fidelity(avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside)
+        text = fidelity.table(figures, share)
+        print(text)
+        if o.markdown:
+            o.markdown.parent.mkdir(parents=True, exist_ok=True)
+            o.markdown.write_text(text)
         save({"figures": figures, "inpaint_share": share}, config, o.json)
     elif o.command == "throughput":
         from bench.throughput import throughput

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +36,13 @@ from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
+from training.metrics import mean_interval
 from training.phones import LIPS_TOGETHER, PHONES, Utterance, data_folder, load_utterances, phone_index
 
 FloatArray = NDArray[np.float32]
 
-INNER_UPPER, INNER_LOWER = 62, 66
+INNER_UPPER, INNER_LOWER = 62, 66  # landmarks
+LEFT_CORNER, RIGHT_CORNER = 48, 54  # of the mouth
 CLOSED_MM = 1.5  # above the rest gap
 OPEN = ("AA", "AE", "AH", "AO", "AW", "AY")
 TOLERANCE_UNITS = 2  # of 10 ms, around a phone
@@ -47,29 +50,39 @@ LOUD_DB = -12.0  # against the whole recording: nobody is silent there
 SHEET_CROP = 0.55  # of the frame's side, around the mouth
 
 
+class Lips(NamedTuple):
+    """Distances in mm between the inner lips, and between the corners of the mouth."""
+
+    gap: float
+    width: float
+
+
 class LipTracker:
-    """Inner-lip gap in mm of every frame, from an avatar's networks and from the studio's curves."""
+    """The lips of every frame, from an avatar's networks and from the studio's curves."""
 
     def __init__(self, avatar: Avatar, basis_CV3: FloatArray) -> None:
         self.avatar = avatar
         self.deformation = Engine(avatar.folder / "targets" / "onnx" / "deformation.onnx", DEFORMATION, threads=1)
-        corners = avatar.triangles[avatar.landmark_triangles[[INNER_UPPER, INNER_LOWER]]]  # [2, 3]
+        landmarks = [INNER_UPPER, INNER_LOWER, LEFT_CORNER, RIGHT_CORNER]
+        corners = avatar.triangles[avatar.landmark_triangles[landmarks]]  # [4, 3]
         self.corners = corners.ravel()
-        self.weights = avatar.landmark_barycentrics[[INNER_UPPER, INNER_LOWER]]
+        self.weights = avatar.landmark_barycentrics[landmarks]
         self.points = avatar.scale(avatar.canonical)[self.corners]
         self.neutral = avatar.template[self.corners]
         self.basis = basis_CV3[:, self.corners]
-        self.rest_gap = self._gap(np.zeros_like(self.neutral))
+        self.rest_gap = self._lips(np.zeros_like(self.neutral)).gap
 
-    def _gap(self, displacement: FloatArray) -> float:
-        upper, lower = np.einsum("lk,lkx->lx", self.weights, (self.neutral + displacement).reshape(2, 3, 3))
-        return float(10 * np.linalg.norm(upper - lower))
+    def _lips(self, displacement: FloatArray) -> Lips:
+        upper, lower, left, right = np.einsum(
+            "lk,lkx->lx", self.weights, (self.neutral + displacement).reshape(4, 3, 3)
+        )
+        return Lips(float(10 * np.linalg.norm(upper - lower)), float(10 * np.linalg.norm(left - right)))
 
-    def predicted(self, latent: FloatArray) -> float:
-        return self._gap(self.deformation.run(self.points, latent)[0])
+    def predicted(self, latent: FloatArray) -> Lips:
+        return self._lips(self.deformation.run(self.points, latent)[0])
 
-    def true(self, weights_C: FloatArray) -> float:
-        return self._gap(np.tensordot(weights_C, self.basis, 1).astype(np.float32))
+    def true(self, weights_C: FloatArray) -> Lips:
+        return self._lips(np.tensordot(weights_C, self.basis, 1).astype(np.float32))
 
 
 def template_basis(avatar: Avatar) -> FloatArray:
@@ -136,14 +149,14 @@ def widest_jaw(avatar: Avatar, tracker: LipTracker) -> dict[str, object]:
     for utterance in load_utterances(data_folder()):
         if utterance.corpus == "ljspeech" and not utterance.held_out:
             curves = expression_curves(utterance.phones, int(utterance.seconds * FRAME_RATE), names)
-            gaps = [tracker.true(w) for w in curves]
+            gaps = [tracker.true(w).gap for w in curves]
             frame = int(np.argmax(gaps))
             if widest is None or gaps[frame] > widest[0]:
                 widest = gaps[frame], frame, utterance
     assert widest is not None
     true, frame, utterance = widest
     latents = speech_latents(avatar, read_speech(utterance.path(data_folder())).samples, frame + 1)
-    predicted = tracker.predicted(latents[frame])
+    predicted = tracker.predicted(latents[frame]).gap
     return {"utterance": utterance.id, "frame": frame, "true_mm": true, "predicted_mm": predicted}
 
 
@@ -165,17 +178,19 @@ def articulation(avatar: Avatar, recordings: list[Labelled]) -> dict[str, object
     tracker = LipTracker(avatar, template_basis(avatar))
     names = load_face_model().expression_names
     limit = tracker.rest_gap + CLOSED_MM
-    predicted, true = [], []
+    predicted, true, clips = [], [], []
     lists: dict[str, list[float]] = {
         k: [] for k in ("closures", "studio_closures", "vowels", "studio_vowels", "silent", "silent_as_labelled")
     }
     for labelled in tqdm(recordings, desc="lips", unit="recording"):
         utterance, speech = labelled.utterance, read_speech(labelled.path).samples
         frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
-        gaps = np.array([tracker.predicted(b) for b in speech_latents(avatar, speech, frames)], np.float32)
-        truth = np.array([tracker.true(w) for w in expression_curves(utterance.phones, frames, names)], np.float32)
-        predicted.append(gaps)
-        true.append(truth)
+        lips = np.array([tracker.predicted(b) for b in speech_latents(avatar, speech, frames)], np.float32)
+        true_lips = np.array([tracker.true(w) for w in expression_curves(utterance.phones, frames, names)], np.float32)
+        predicted.append(lips)
+        true.append(true_lips)
+        clips.append(np.abs(lips - true_lips).mean(0))
+        gaps, truth = lips[:, 0], true_lips[:, 0]
         lists["closures"] += phone_minima(gaps, utterance, LIPS_TOGETHER)
         lists["studio_closures"] += phone_minima(truth, utterance, LIPS_TOGETHER)
         lists["vowels"] += phone_maxima(gaps, utterance, OPEN)
@@ -184,12 +199,15 @@ def articulation(avatar: Avatar, recordings: list[Labelled]) -> dict[str, object
         lists["silent_as_labelled"] += [float(gaps[k]) for k in silent]
         lists["silent"] += [float(gaps[k]) for k in silent if not is_loud(speech, k)]
     p, t = np.concatenate(predicted), np.concatenate(true)
+    error = np.abs(p - t).mean(0)
     shares = {name: share([gap < limit for gap in values]) for name, values in lists.items()}
     return {
         "closure": shares["closures"]["share"], "open_vowels_closed": shares["vowels"]["share"],
         "rest": shares["silent"]["share"] if lists["silent"] else None,
         "rest_as_labelled": shares["silent_as_labelled"]["share"] if lists["silent_as_labelled"] else None,
-        "aperture_correlation": float(np.corrcoef(p, t)[0, 1]), "aperture_error_mm": float(np.abs(p - t).mean()),
+        "aperture_correlation": float(np.corrcoef(p[:, 0], t[:, 0])[0, 1]),
+        "aperture_error_mm": float(error[0]), "aperture_error_interval": mean_interval([float(c[0]) for c in clips]),
+        "width_error_mm": float(error[1]), "width_error_interval": mean_interval([float(c[1]) for c in clips]),
         "open_vowel_mm": float(np.mean(lists["vowels"])),
         "studio_open_vowel_mm": float(np.mean(lists["studio_vowels"])),
         "recordings": len(recordings), "frames": len(p), "counts": shares,

@@ -1,39 +1,64 @@
 """Self-reenactment of held-out takes: the speech of a take is painted into its own frames, after the inpaint region
-was set to zero.
+was set to zero (thesis 4.3).
 
-    python -m bench fidelity --avatar avatars/ada --json F [--dataset DIR] [--frames N] [--targets baked onnx]
+    python -m bench fidelity --avatar avatars/ada --json F [--markdown F] [--sheet F] [--dataset DIR] [--frames N]
+        [--networks color onnx baked] [--beside AVATAR...] [--syncnet syncnet_v2.model]
 
-8-bit sRGB; PSNR and MSE of each frame, then the mean; SSIM (scikit-image, 11 x 11) over a region is the mean of its
-full map. The lower face is the inpaint region of the ground-truth mesh at the frame's own expression. Source frames
-are the lossless ones.
+`color` is the colour network's face laid over the frame as it is; `onnx` and `baked` are the targets, each with the
+composition network that runs live. 8-bit sRGB; the figures of each frame, then their mean (training/metrics.py).
+Regions: the whole frame; the face, all that is painted and covered by the mesh; the lower face, the inpaint region of
+the ground-truth mesh at the frame's own expression; the mouth, its mask of Table 3.5. Source frames are the lossless
+ones. Frames are measured in runs of five, so that what changes from one to the next can be told.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from skimage.metrics import structural_similarity
 from tqdm import tqdm
 
+from bench.articulation import held_out_articulation
 from networks.contract import FRAME_RATE, REGIONS, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.errors import MiravoxError
+from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from studio.dataset import SOURCE, FilmConfig, film, script_of
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
-from training.dataset import Dataset, load_dataset
+from training import metrics
+from training.dataset import Dataset, Take, load_dataset
 from training.inpaint import Inpaint, chin_heights
 from training.phones import data_folder, load_utterances
 
+FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
-Figures = dict[str, dict[str, dict[str, float]]]
+Figures = dict[str, object]
+
+NETWORKS = ("color", "onnx", "baked")
+RUN = 5  # consecutive frames
+STEADY_MM = 0.1  # skin that is displaced by less from one frame to the next stays itself
+NEAR_CM = 0.4  # a vertex is visible if its pixel shows a canonical point as near as this
+INNER_LIPS = range(60, 68)  # landmarks
+PARTED_MM = 3.0  # lips further apart than this show teeth
+HEAT = 0.15  # error (L2 of RGB in [0, 1]) of the heat map's hottest colour
+
+# Tables 4.5 and 4.7 of the thesis; over which pixels is not said there.
+THESIS = {
+    "Table 4.5, six actors": {"ssim": 0.982, "psnr": 37.791, "mse": 0.0002},
+    "Table 4.7, color": {"ssim": 0.952, "psnr": 31.643, "mse": 0.00070},
+    "Table 4.7, dilated": {"ssim": 0.979, "psnr": 38.527, "mse": 0.00016},
+    "Table 4.7, strided": {"ssim": 0.977, "psnr": 37.970, "mse": 0.00017},
+}
+THESIS_LSE = {"ours": {"d": 7.33, "c": 5.19}, "recordings": {"d": 7.23, "c": 6.09}}  # averages of its Table A.2
 
 
 def held_out_dataset(avatar: Avatar, folder: Path | None) -> Dataset:
@@ -85,35 +110,60 @@ def evenly(frames: list[int], count: int) -> list[int]:
     return [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
 
 
-class Reenactment:
-    """Paints frames of a dataset with an avatar's target."""
+def runs(takes: list[Take], count: int) -> list[list[int]]:
+    """About `count` frames of the takes in evenly spaced runs of RUN consecutive ones."""
+    starts = [f for take in takes for f in range(take.first, take.end - RUN + 1, RUN)]
+    return [list(range(f, f + RUN)) for f in evenly(starts, max(1, count // RUN))]
 
-    def __init__(self, avatar: Avatar, dataset: Dataset, inpaint: Inpaint, target: str) -> None:
+
+@dataclass(frozen=True)
+class Painted:
+    """A painted frame, and what it was painted from."""
+
+    image: ByteArray  # [H, W, 3]
+    mask: FloatArray  # [H, W]: 1 where painted, falling to 0 over the feather
+    covered: NDArray[np.bool_]  # [H, W], by the drawn mesh
+    vertices: FloatArray | None  # [V, 3], displaced, cm, if the network draws it
+
+
+class Reenactment:
+    """Paints frames of a dataset with an avatar: with its networks, a target, or the colour network alone."""
+
+    def __init__(self, avatar: Avatar, dataset: Dataset, inpaint: Inpaint, network: str) -> None:
         self.dataset, self.inpaint = dataset, inpaint
         longest = max(t.frames for t in dataset.takes)
         self.capacity = (longest + 2 * FRAME_RATE) * SAMPLES_PER_FRAME
-        self.avatar, self.target = avatar, target
+        self.avatar, self.network = avatar, network
         self.take_first: int | None = None
         self.pipeline: Pipeline | None = None
 
-    def paint(self, frame: int, image: ByteArray) -> ByteArray:
-        """The painted frame uint8 [H, W, 3], from the true frame with the inpaint region set to zero."""
+    def paint(self, frame: int, image: ByteArray) -> Painted:
+        """Paints a frame, from the true frame uint8 [H, W, 3] with the inpaint region set to zero."""
         take = self.dataset.take_of_frame(frame)
         if take.first != self.take_first:  # nothing may cross from one take into another
             self.close()
             ring = AudioRing(self.capacity)
             speech = read_speech(take.speech).samples
             ring.write(Block(0, np.concatenate([speech, np.zeros(SAMPLES_PER_FRAME * FRAME_RATE, np.float32)])))
-            self.pipeline, self.take_first = Pipeline(self.avatar, ring, self.target), take.first
+            target = "onnx" if self.network == "color" else self.network
+            self.pipeline, self.take_first = Pipeline(self.avatar, ring, target), take.first
         assert self.pipeline is not None
         box, mask = self._fit(self.inpaint.box(frame), self.inpaint.mask(frame))
         left, top, right, bottom = box
         latent = self.pipeline.latents.advance(frame - take.first)
         face = self.pipeline.face.draw(latent, self.dataset.pose[frame], box)
+        covered = face[..., 3] > 0
         crop = image[top:bottom, left:right] * (mask < 1)[..., None].astype(np.uint8)
         painted = image.copy()
-        painted[top:bottom, left:right] = self.pipeline.compositor.compose(crop, face, mask)
-        return painted
+        if self.network == "color":
+            painted[top:bottom, left:right] = np.where((covered & (mask > 0))[..., None], face[..., :3], crop)
+        else:
+            painted[top:bottom, left:right] = self.pipeline.compositor.compose(crop, face, mask)
+        whole_mask, whole_covered = np.zeros(image.shape[:2], np.float32), np.zeros(image.shape[:2], bool)
+        whole_mask[top:bottom, left:right], whole_covered[top:bottom, left:right] = mask, covered
+        drawn = self.pipeline.face
+        vertices = drawn.displace(latent) if isinstance(drawn, NeuralFace) else None
+        return Painted(painted, whole_mask, whole_covered, vertices)
 
     def _fit(self, box: NDArray[np.int32], mask: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The dataset's box and mask at the size of the avatar's own box, around the same centre; the mask must fit."""
@@ -137,63 +187,238 @@ class Reenactment:
             self.pipeline = None
 
 
-def measure_frame(painted: ByteArray, true: ByteArray, region: NDArray[np.bool_]) -> dict[str, dict[str, float]]:
-    """MSE (of values in [0, 1]), PSNR and SSIM over the frame and over a region."""
-    squared = ((painted.astype(np.float64) - true) / 255) ** 2
-    ssim, ssim_map = structural_similarity(true, painted, win_size=11, channel_axis=2, data_range=255, full=True)
-    figures = {}
-    for name, mse, similarity in (
-        ("frame", squared.mean(), ssim),
-        ("lower_face", squared[region].mean(), ssim_map[region].mean()),
-    ):
-        figures[name] = {"psnr": float(-10 * np.log10(mse + 1e-12)), "ssim": float(similarity), "mse": float(mse)}
-    return figures
+class Watch:
+    """What a frame's ground truth says of its pixels, and of the skin that does not move."""
+
+    def __init__(self, dataset: Dataset, inpaint: Inpaint) -> None:
+        self.dataset, self.maps = dataset, inpaint.maps
+        self.mouth = dataset.regions[REGIONS.index("mouth")]
+        corners = np.asarray(dataset.geometry["triangles"])[np.asarray(dataset.geometry["landmark_triangles"])]
+        self.lips, weights = corners[list(INNER_LIPS)], np.asarray(dataset.geometry["landmark_barycentrics"])
+        self.lip_weights = weights[list(INNER_LIPS)]
+
+    def vertices(self, frame: int) -> FloatArray:
+        return np.asarray(self.dataset.neutral + self.dataset.displacement(frame), np.float32)
+
+    def regions(self, frame: int, painted: Painted) -> dict[str, NDArray[np.bool_]]:
+        masks = self.maps.masks(frame)
+        return {
+            "face": (painted.mask == 1) & painted.covered,
+            "lower_face": masks[..., REGIONS.index("inpaint")] > 0.5,
+            "mouth": masks[..., REGIONS.index("mouth")] > 0.5,
+        }
+
+    def teeth(self, frame: int, size: tuple[int, int]) -> NDArray[np.bool_]:
+        """Pixels between the inner lips; none if they are too near to each other."""
+        points = np.einsum("lk,lkx->lx", self.lip_weights, self.vertices(frame)[self.lips])
+        if 10 * np.linalg.norm(points[2] - points[6]) < PARTED_MM:
+            return np.zeros(size, bool)
+        return metrics.inner_mouth(self.dataset.camera.project(points, self.dataset.pose[frame]), size)
+
+    def steady(self, frame: int, painted: Painted) -> tuple[FloatArray, NDArray[np.bool_]]:
+        """Pixel positions [V, 2] of the vertices, and which of them are painted, visible, off the lips, and where they
+        were on the face a frame ago.
+        """
+        dataset = self.dataset
+        points = dataset.camera.project(self.vertices(frame), dataset.pose[frame])
+        height, width = painted.mask.shape
+        columns = np.clip(points[:, 0].astype(int), 0, width - 1)
+        rows = np.clip(points[:, 1].astype(int), 0, height - 1)
+        shown = self.maps.draw(frame, dataset.canonical)[rows, columns]
+        visible = (shown[:, 3] > 0) & (np.linalg.norm(shown[:, :3] - dataset.canonical, axis=1) < NEAR_CM)
+        moved = np.linalg.norm(dataset.displacement(frame) - dataset.displacement(max(0, frame - 1)), axis=1)
+        kept = visible & (painted.mask[rows, columns] == 1) & (self.mouth < 0.1) & (10 * moved < STEADY_MM)
+        return points, kept
+
+
+@dataclass
+class Rows:
+    """Figures of every measured frame of one network."""
+
+    images: list[dict[str, dict[str, float]]] = field(default_factory=list)
+    seam: list[float] = field(default_factory=list)
+    teeth: list[float] = field(default_factory=list)
+    flicker: list[float] = field(default_factory=list)
+    jitter: list[tuple[float, float]] = field(default_factory=list)  # mm: predicted, true
+
+    def figures(self) -> dict[str, object]:
+        """Means: by region, and over frames or runs."""
+        parts = dict.fromkeys(name for row in self.images for name in row)
+        out: dict[str, object] = {
+            part: {
+                key: float(np.mean([row[part][key] for row in self.images if part in row]))
+                for key in ("psnr", "ssim", "mse")
+            }
+            for part in parts
+        }
+        for name, values in (
+            ("seam_ratio", self.seam),
+            ("teeth_sharpness", self.teeth),
+            ("flicker_ratio", self.flicker),
+        ):
+            out[name] = float(np.mean(values)) if values else None
+        if self.jitter:
+            predicted, true = np.mean(self.jitter, 0)
+            out["jitter_mm"] = {"predicted": float(predicted), "true": float(true)}
+        return out
+
+
+def measure_run(rows: Rows, watch: Watch, frames: list[int], painted: list[Painted], true: list[ByteArray]) -> None:
+    """Adds the figures of one run of consecutive frames."""
+    sampled, steady = [], []
+    for frame, p, image in zip(frames, painted, true, strict=True):
+        rows.images.append(metrics.image_figures(p.image, image, watch.regions(frame, p)))
+        rows.seam.append(metrics.seam_ratio(p.image, image, p.mask))
+        sharpness = metrics.sharpness_ratio(p.image, image, watch.teeth(frame, p.mask.shape))
+        rows.teeth += [] if sharpness is None else [sharpness]
+        points, kept = watch.steady(frame, p)
+        sampled.append((metrics.sample(p.image, points), metrics.sample(image, points)))
+        steady.append(kept)
+    painted_FN, true_FN = (np.stack(x) for x in zip(*sampled, strict=True))
+    flicker = metrics.flicker_ratio(painted_FN, true_FN, np.stack(steady))
+    rows.flicker += [] if flicker is None else [flicker]
+    displaced = [p.vertices for p in painted if p.vertices is not None]
+    if len(displaced) == len(frames):
+        moved = np.unique(np.asarray(watch.dataset.geometry["triangles"]))
+        truth = np.stack([watch.vertices(f) for f in frames])[:, moved]
+        rows.jitter.append((10 * metrics.jitter(np.stack(displaced)[:, moved]), 10 * metrics.jitter(truth)))
 
 
 def fidelity(
-    avatar: Avatar, dataset: Dataset, targets: tuple[str, ...], count: int, sheet: Path | None = None
-) -> tuple[Figures, float]:
-    """The mean figures of each target over `count` held-out frames, and the inpaint region's share of the frame."""
+    avatar: Avatar, dataset: Dataset, networks: tuple[str, ...], count: int, sheet: Path | None = None,
+    syncnet: Path | None = None, beside: tuple[Avatar, ...] = (),
+) -> tuple[Figures, float]:  # fmt: skip
+    """The figures of each network over about `count` held-out frames, geometry on held-out speech, lip sync if
+    SyncNet's weights are there; and the inpaint region's share of the frame.
+
+    Args:
+        networks: of NETWORKS; the last one is the one that runs live.
+        beside: the same avatar with other composition networks, by whose names they are measured, too.
+    """
     inpaint = Inpaint(dataset, widest_expression(avatar, dataset))
-    frames = evenly([f for t in dataset.takes if t.held_out for f in range(t.first, t.end)], count)
+    watch = Watch(dataset, inpaint)
+    held_out = [t for t in dataset.takes if t.held_out]
+    pieces = runs(held_out, count)
+    frames = [f for piece in pieces for f in piece]
     images = dict(dataset.frames(set(frames)))
     shares = [float((inpaint.mask(f) == 1).sum()) / images[f][..., 0].size for f in frames]
     figures: Figures = {}
+    shown = evenly(frames, 6)
     painted_of: dict[str, dict[int, ByteArray]] = {}
-    for target in targets:
-        reenactment = Reenactment(avatar, dataset, inpaint, target)
-        rows, painted_of[target] = [], {}
-        for frame in tqdm(frames, desc=f"target {target}", unit="frame"):
-            painted = reenactment.paint(frame, images[frame])
-            region = inpaint.maps.masks(frame)[..., REGIONS.index("inpaint")] > 0.5
-            rows.append(measure_frame(painted, images[frame], region))
-            painted_of[target][frame] = painted
+    painters = [(network, avatar, network) for network in networks]
+    painters += [(str(other.info["composition"]), other, "onnx") for other in beside]
+    for name, painter, network in painters:
+        reenactment = Reenactment(painter, dataset, inpaint, network)
+        rows, painted_of[name] = Rows(), {}
+        for piece in tqdm(pieces, desc=name, unit="run"):
+            painted = [reenactment.paint(f, images[f]) for f in piece]
+            measure_run(rows, watch, piece, painted, [images[f] for f in piece])
+            painted_of[name] |= {f: p.image for f, p in zip(piece, painted, strict=True) if f in shown}
         reenactment.close()
-        figures[target] = {
-            part: {key: float(np.mean([r[part][key] for r in rows])) for key in ("psnr", "ssim", "mse")}
-            for part in ("frame", "lower_face")
-        }
+        figures[name] = rows.figures()
+    live = figures[networks[-1]]
+    assert isinstance(live, dict)
+    figures |= {key: live[key] for key in ("flicker_ratio", "seam_ratio", "teeth_sharpness")}
+    figures["geometry"] = geometry(avatar)
+    figures["lse"], figures["lse_reason"] = None, "no weights of SyncNet were given (--syncnet)"
+    if syncnet is not None:
+        reenactment = Reenactment(avatar, dataset, inpaint, networks[-1])
+        figures["lse"], figures["lse_reason"] = lse(reenactment, held_out, syncnet), "averages of the held-out takes"
+        reenactment.close()
     if sheet is not None:
-        save_sheet(images, painted_of, evenly(frames, 6), sheet)
+        save_sheet(images, painted_of, shown, sheet)
     return figures, float(np.mean(shares))
+
+
+def geometry(avatar: Avatar) -> dict[str, object]:
+    """Lips against the studio's on held-out speech of her own voice, and of speakers never heard."""
+    spoken = held_out_articulation(avatar)
+    own = spoken["ljspeech"]
+    keys = {"aperture_mm": "aperture_error_mm", "width_mm": "width_error_mm", "closure": "closure"}
+    return {name: own[key] for name, key in keys.items()} | {"own_voice": own, "never_heard": spoken["librispeech"]}
+
+
+def lse(reenactment: Reenactment, takes: list[Take], weights: Path) -> dict[str, object]:
+    """LSE-D and LSE-C of the painted takes, and of the takes as filmed: averages, and each take."""
+    from training.lip_sync import crop_face, embed_clip, face_box, lip_sync, load_syncnet
+
+    network, dataset = load_syncnet(weights), reenactment.dataset
+    rows: dict[str, list[dict[str, float]]] = {"painted": [], "filmed": []}
+
+    def crops(take: Take) -> Iterator[tuple[ByteArray, ByteArray]]:
+        for frame, image in dataset.frames(set(range(take.first, take.end))):
+            box = face_box(dataset.camera.project(dataset.neutral, dataset.pose[frame]))
+            yield crop_face(reenactment.paint(frame, image).image, box), crop_face(image, box)
+
+    for take in tqdm(takes, desc="lip sync", unit="take"):
+        speech = read_speech(take.speech).samples
+        for name, faces in zip(rows, zip(*crops(take), strict=True), strict=True):
+            rows[name].append(asdict(lip_sync(*embed_clip(network, list(faces), speech))))
+    means = {n: {k: float(np.mean([r[k] for r in v])) for k in ("distance", "confidence")} for n, v in rows.items()}
+    return {
+        "d": means["painted"]["distance"], "c": means["painted"]["confidence"],
+        "filmed": {"d": means["filmed"]["distance"], "c": means["filmed"]["confidence"]}, "takes": rows,
+    }  # fmt: skip
+
+
+def heat_map(painted: ByteArray, true: ByteArray) -> ByteArray:
+    """L2 distance of RGB in [0, 1] as colour, blue is none (thesis Figures 4.3 to 4.5)."""
+    from matplotlib import colormaps
+
+    error = np.sqrt((((painted.astype(np.float64) - true) / 255) ** 2).sum(-1))
+    return np.asarray(np.round(colormaps["jet"](np.clip(error / HEAT, 0, 1))[..., :3] * 255), np.uint8)
 
 
 def save_sheet(
     images: dict[int, ByteArray], painted_of: dict[str, dict[int, ByteArray]], frames: list[int], path: Path
 ) -> None:
-    """Truth above, each target below, and five times the error of the last one."""
+    """Truth above, each network below with its error as a heat map."""
     rows = [np.concatenate([images[f] for f in frames], 1)]
-    rows += [np.concatenate([painted[f] for f in frames], 1) for painted in painted_of.values()]
-    last = list(painted_of.values())[-1]
-    error = [np.clip(5 * np.abs(last[f].astype(int) - images[f]), 0, 255).astype(np.uint8) for f in frames]
+    for painted in painted_of.values():
+        rows.append(np.concatenate([painted[f] for f in frames], 1))
+        rows.append(np.concatenate([heat_map(painted[f], images[f]) for f in frames], 1))
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([*rows, np.concatenate(error, 1)])).save(path)
+    Image.fromarray(np.concatenate(rows)).save(path)
     print(f"saved {path}")
 
 
-def print_table(figures: Figures, share: float) -> None:
-    print(f"{'target':10}{'region':14}{'PSNR dB':>10}{'SSIM':>10}{'MSE':>12}")
-    for target, parts in figures.items():
+def table(figures: Figures, share: float) -> str:
+    """Everything as Markdown, the thesis's figures beside ours."""
+    lines = ["| what | region | PSNR dB | SSIM | MSE |", "|---|---|---|---|---|"]
+    for name, f in THESIS.items():
+        lines.append(f"| thesis, {name} | not said | {f['psnr']:.2f} | {f['ssim']:.3f} | {f['mse']:.5f} |")
+    networks = [name for name, parts in figures.items() if isinstance(parts, dict) and "frame" in parts]
+    for network in networks:
+        parts = figures[network]
+        assert isinstance(parts, dict)
         for part, f in parts.items():
-            print(f"{target:10}{part:14}{f['psnr']:10.2f}{f['ssim']:10.4f}{f['mse']:12.6f}")
-    print(f"the inpaint region is {100 * share:.1f} % of the frame")
+            if isinstance(f, dict) and "psnr" in f:
+                lines.append(f"| {network} | {part} | {f['psnr']:.2f} | {f['ssim']:.4f} | {f['mse']:.6f} |")
+    lines += ["", "| network | seam | teeth sharpness | flicker | jitter, mm (truth) |", "|---|---|---|---|---|"]
+    for network in networks:
+        parts = figures[network]
+        assert isinstance(parts, dict)
+        jitter = parts.get("jitter_mm")
+        ratios = [parts[k] for k in ("seam_ratio", "teeth_sharpness", "flicker_ratio")]
+        cells = ["-" if r is None else f"{r:.2f}" for r in ratios]
+        cells.append(f"{jitter['predicted']:.2f} ({jitter['true']:.2f})" if jitter else "-")
+        lines.append(f"| {network} | {' | '.join(cells)} |")
+    lips = figures["geometry"]
+    assert isinstance(lips, dict)
+    other = lips["never_heard"]
+    lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
+    lines.append(
+        f"Lips, her own voice: aperture {lips['aperture_mm']:.2f} mm, width {lips['width_mm']:.2f} mm, "
+        f"{100 * lips['closure']:.0f} % of P B M closed; never heard: {other['aperture_error_mm']:.2f} mm, "
+        f"{other['width_error_mm']:.2f} mm, {100 * other['closure']:.0f} %."
+    )
+    sync = figures["lse"]
+    if isinstance(sync, dict):
+        lines.append(
+            f"LSE-D {sync['d']:.2f}, LSE-C {sync['c']:.2f}; as filmed {sync['filmed']['d']:.2f}, "
+            f"{sync['filmed']['c']:.2f}; thesis {THESIS_LSE['ours']['d']}, {THESIS_LSE['ours']['c']} against "
+            f"{THESIS_LSE['recordings']['d']}, {THESIS_LSE['recordings']['c']} of its recordings."
+        )
+    else:
+        lines.append(f"LSE: {figures['lse_reason']}.")
+    return "\n".join(lines) + "\n"

@@ -25,8 +25,7 @@ from tqdm import tqdm
 from bench.articulation import Labelled, articulation
 from networks.audio_encoder import AudioEncoder
 from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
-from networks.readout import Readout
-from networks.speech_heads import LOOKAHEADS
+from networks.readout import LOOKAHEADS, Readout
 from realtime.avatar import Avatar
 from realtime.engine import Engine
 from realtime.errors import MiravoxError

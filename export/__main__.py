@@ -4,6 +4,7 @@ python -m export bake --dataset DIR [--encoder F --face F --out DIR]
 python -m export pack --dataset DIR --name NAME --consent TEXT --sample FLAC [--encoder F --face F --baked DIR
 --composition F] --out DIR
 python -m export composition --avatar DIR --composition F --out DIR
+python -m export card --avatar DIR --fidelity F
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import sys
 from pathlib import Path
 
 from export.baked import BakeConfig, bake
+from export.card import write_card
 from export.pack import pack
 from export.recompose import recompose
 from realtime.errors import MiravoxError
@@ -48,6 +50,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--composition", type=Path, default=Path("build/distilled/composition.safetensors"))
     command.add_argument("--out", type=Path, required=True)
+    command = commands.add_parser("card", help="keep what bench fidelity measured in the avatar's description")
+    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--fidelity", type=Path, required=True, metavar="F", help="its --json file")
     return parser.parse_args(arguments)
 
 
@@ -62,6 +67,8 @@ def main() -> None:
             print(json.dumps(bake(dataset, networks, windows, o.out, BakeConfig(color_rank=o.color_rank)), indent=2))
         elif o.command == "composition":
             print(recompose(o.avatar, o.composition, o.out))
+        elif o.command == "card":
+            write_card(o.avatar, o.fidelity)
         else:
             print(pack(o.dataset, o.encoder, o.face, o.baked, o.composition, o.out, o.name, o.consent, o.sample))
     except MiravoxError as error:

@@ -74,6 +74,7 @@ def _fill_folder(
 ) -> None:  # fmt: skip
     encoder, encoder_config = load_encoder(encoder_path)
     face, face_config, rest = load_face(face_path)
+    later = _metadata(face_path, "projection")  # if the projection was trained anew
     composition_config = CompositionTraining(**_metadata(composition_path, "config"))
     composition = fill(
         Composition(COMPOSITIONS[composition_config.network]), load_file(composition_path), "", composition_path
@@ -107,6 +108,7 @@ def _fill_folder(
         "composition": composition_config.network, "composition_size": composition_config.side,
         "provenance": {
             "dataset": dataset.provenance, "encoder": encoder_config, "face": asdict(face_config),
+            **({"projection": later} if later else {}),
             "baked": json.loads((baked / "report.json").read_text()), "composition": asdict(composition_config),
         },
         "consent": consent, "licence": dataset.licence, "fidelity": {}, "files": files,

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.coefficients import Coefficients
-from networks.audio_encoder import AudioEncoder
+from networks.audio_encoder import FIRST_WEIGHT, AudioEncoder, sizes_of
 from networks.color import Color, ColorConfig
 from networks.composition import COMPOSITIONS, Composition
 from networks.deformation import Deformation
@@ -53,7 +53,7 @@ def load_networks(folder: Path) -> tuple[dict[str, nn.Module], int]:
     tensors = load_file(path)
     ranks = [len(tensors[f"coefficients/{head}.bias"]) for head in ("displacement", "color")]
     networks: dict[str, nn.Module] = {
-        "audio_encoder": AudioEncoder(),
+        "audio_encoder": AudioEncoder(sizes_of(tensors[f"audio_encoder/{FIRST_WEIGHT}"])),
         "projection": Projection(),
         "deformation": Deformation(),
         "color": Color(ColorConfig(frequencies=info["frequencies"])),

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from networks.contract import EMBEDDING, EMBEDDINGS
-from networks.speech_heads import LOOKAHEADS
+
+LOOKAHEADS = (600, 1200, 1800, 2400, 3200, 6000)  # samples: nominally 40, 75, 110, 150, 200 and 370 ms
 
 
 @dataclass(frozen=True)

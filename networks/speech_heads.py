@@ -4,32 +4,28 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING, EMBEDDINGS
+from networks.contract import EMBEDDING
+from networks.readout import LOOKAHEADS
 
-LOOKAHEADS = (600, 1200, 1800, 2400, 3200, 6000)  # samples: nominally 40, 75, 110, 150, 200 and 370 ms
 ONE_EMBEDDING_REACH = 3200  # samples: what lies further back is not within one embedding's window
 ARTICULATION = ("aperture", "width", "closed")  # centimetres of opening, spread less rounding, a logit
 
 
 class SpeechHeads(nn.Module):
-    """Linear heads: phones from one embedding, phones from the window A_TE of embeddings, and the mouth's shape."""
+    """Linear heads: the phone at several lookaheads and the mouth's shape, from one embedding."""
 
-    def __init__(self, phones: int) -> None:
+    def __init__(self, phones: int, dropout: float = 0.15) -> None:
         super().__init__()
         self.phones = phones
+        self.dropout = nn.Dropout(dropout)
         self.phone = nn.Linear(EMBEDDING, phones)  # at the encoder's own lookahead
         self.ahead = nn.Linear(EMBEDDING, phones * sum(x <= ONE_EMBEDDING_REACH for x in LOOKAHEADS))
-        self.window = nn.Linear(EMBEDDINGS * EMBEDDING, phones * len(LOOKAHEADS))
         self.articulation = nn.Linear(EMBEDDING, len(ARTICULATION))
 
-    def phones_at(self, windows_BTE: Tensor) -> Tensor:
-        """float32 [B, 9, 512], oldest first -> logits [B, 6, P]: the phone at each of LOOKAHEADS before the end of the
-        window.
+    def forward(self, embedding_BE: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """float32 [B, 512] -> logits [B, P] of the phone at the encoder's own lookahead, logits [B, 5, P] at those of
+        LOOKAHEADS that one embedding reaches, ARTICULATION [B, 3].
         """
-        logits_BP: Tensor = self.window(windows_BTE.flatten(1))
-        return logits_BP.reshape(-1, len(LOOKAHEADS), self.phones)
-
-    def phones_near(self, embedding_BE: Tensor) -> Tensor:
-        """float32 [B, 512] -> logits [B, 5, P]: the same from one embedding, as far back as it reaches."""
-        logits_BP: Tensor = self.ahead(embedding_BE)
-        return logits_BP.reshape(len(embedding_BE), -1, self.phones)
+        heard_BE = self.dropout(embedding_BE)
+        ahead: Tensor = self.ahead(heard_BE)
+        return self.phone(heard_BE), ahead.unflatten(1, (-1, self.phones)), self.articulation(heard_BE)

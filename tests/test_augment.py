@@ -67,7 +67,7 @@ def test_noise_has_unit_loudness_and_the_signal_to_noise_ratio_is_met(speech: np
     assert all(rms(kind) == pytest.approx(1, rel=1e-3) for kind in kinds)
     assert len({round(float(np.abs(k).max()), 1) for k in kinds}) > 10, "of many kinds"
     only_noise = AugmentConfig(
-        noise_share=1, snr_db=(10, 10), room_share=0, band_share=0, opus_share=0, clip_share=0, gain_db=(0, 0)
+        noise_share=1, snr_db=(9.99, 10, 10.01), room_share=0, band_share=0, opus_share=0, clip_share=0, gain_db=(0, 0)
     )
     quiet = np.asarray(0.1 * speech, np.float32)  # nothing clips
     added = np.asarray(degrade(rng, quiet, rms(quiet), [quiet], only_noise) - quiet, np.float32)
@@ -93,3 +93,32 @@ def test_clipping_and_bands(speech: np.ndarray) -> None:
     limited = band_limit(rng, np.asarray(np.random.default_rng(1).standard_normal(SECOND), np.float32))
     power = np.abs(np.fft.rfft(limited)) ** 2
     assert power[10:15].mean() < 0.1 * power[1000:2000].mean() and power[7900:].mean() < 0.1 * power[1000:2000].mean()
+
+
+def test_another_tract_moves_formants_and_keeps_the_rhythm() -> None:
+    """A tone's band moves by the scale in frequency, and every frame alike."""
+    from realtime.mel import HIGH_HZ, LOW_HZ, hz_to_mel, mel_of_windows
+    from training.augment import AugmentConfig, other_tract
+
+    t = np.arange(3800) / SECOND
+    tone = np.asarray(0.3 * np.sin(2 * np.pi * 1500 * t) * (t > 0.1), np.float32)
+    mel = mel_of_windows(tone[None])
+    config = AugmentConfig(vocal_tract=(1.1, 1.1000001), tilt_db=0)
+    moved = other_tract(np.random.default_rng(0), mel, config)
+    low, high = hz_to_mel(np.array([LOW_HZ, HIGH_HZ]))
+    shift = (hz_to_mel(np.array([1500.0])) - hz_to_mel(np.array([1500 / 1.1])))[0] * 81 / (high - low)
+    assert mel[0, :, -1].argmax() - moved[0, :, -1].argmax() == pytest.approx(shift, abs=1)
+    assert (moved[0].max(0) > 0).tolist() == (mel[0].max(0) > 0).tolist(), "the same frames are loud"
+    tilted = other_tract(np.random.default_rng(0), mel, AugmentConfig(vocal_tract=(1.0, 1.0000001)))
+    assert np.abs(tilted - mel).max() > 0.2 and np.abs(tilted).max() <= 4
+
+
+def test_masked_bands_and_frames_hear_nothing() -> None:
+    from training.augment import AugmentConfig, mask
+
+    rng = np.random.default_rng(2)
+    whole = np.asarray(rng.random((80, 16)), np.float32)
+    heard = whole.copy()
+    mask(rng, heard, AugmentConfig())
+    changed = heard != whole
+    assert 0 < changed.mean() < 0.6 and (heard[changed] == whole.min()).all()

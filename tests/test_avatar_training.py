@@ -43,6 +43,13 @@ def encoder_path(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+# A face that is trained in a second.
+TINY: dict[str, Any] = {
+    "steps": 2, "frame_step": 4, "frames_per_step": 2, "pixels_per_frame": 64, "pixels_kept_per_frame": 256,
+    "lambda_vgg": 0, "frequencies": 4, "voice_frames": 8,
+}  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def packed(
     dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path_factory: pytest.TempPathFactory
@@ -60,10 +67,7 @@ def packed(
 
     few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:3]
     place = tmp_path_factory.mktemp("avatar")
-    face_config = FaceConfig(
-        steps=2, frame_step=4, frames_per_step=2, pixels_per_frame=64, pixels_kept_per_frame=256, lambda_vgg=0,
-        frequencies=4, voice_frames=8,
-    )  # fmt: skip
+    face_config = FaceConfig(**TINY)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(voices, "load_utterances", lambda data: few)
         face = train_face(face_config, dataset_folder, encoder_path, place / "face")
@@ -133,6 +137,36 @@ def test_a_new_projection_leaves_the_rest_of_the_face(
         key = "projection.features.0.weight"
         distance[name] = float((after[key].float() - before[key].float()).abs().mean())
     assert distance["other"] > 20 * distance["same"]
+
+
+def test_two_actors_share_the_projection(
+    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Trained in turns, each has deformation and colour of its own; the projection has learnt from both."""
+    from safetensors.torch import load_file
+
+    import training.voices as voices
+    from training.face import FaceConfig, train
+    from training.phones import load_utterances
+
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:2]
+    monkeypatch.setattr(voices, "load_utterances", lambda data: few)
+    config = FaceConfig(**TINY, ema_decay=0.0)
+    one = load_file(train(config, dataset_folder, encoder_path, tmp_path / "face", second=dataset_folder))
+    other = load_file(tmp_path / "face" / "second" / "face.safetensors")
+    alone = load_file(train(config, dataset_folder, encoder_path, tmp_path / "alone"))
+    assert one.keys() == other.keys()
+
+    def differ(a: dict[str, Any], b: dict[str, Any], part: str) -> bool:
+        return any(not torch.equal(a[k], b[k]) for k in a if k.startswith(part))
+
+    for part in ("deformation", "color"):
+        assert differ(one, other, part), "begun with other weights"
+    # The second actor took the last turn; the first's copy is from the turn before it.
+    assert differ(one, alone, "projection") and differ(one, other, "projection")
+    key = "projection.features.0.weight"
+    assert (one[key] - other[key]).abs().max() < 2 * config.learning_rate, "one network, a step apart"
 
 
 def test_packed_networks_are_the_trained_ones(packed: Path) -> None:

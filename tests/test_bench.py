@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,21 +25,77 @@ def test_lips_part_at_the_widest_jaw(ada: Path, data_folder: Path) -> None:
     assert true > 12 and abs(predicted - true) < 2, widest
 
 
-def test_frame_figures() -> None:
-    from bench.fidelity import measure_frame
+def test_runs_are_consecutive_and_of_one_take() -> None:
+    from bench.fidelity import RUN, runs
+
+    takes: Any = [
+        SimpleNamespace(first=0, end=23),
+        SimpleNamespace(first=23, end=25),
+        SimpleNamespace(first=25, end=60),
+    ]
+    pieces = runs(takes, 25)
+    assert len(pieces) == 5 and all(np.diff(piece).tolist() == [1] * (RUN - 1) for piece in pieces)
+    assert pieces[0][0] == 0 and pieces[-1][-1] == 59
+    assert all(piece[-1] < 23 or piece[0] >= 25 for piece in pieces)
+
+
+def test_fidelity_measures_every_network_and_the_thesis_stands_beside() -> None:
+    """A run painted wrongly by ten grey levels, and displaced by a millimetre back and forth."""
+    from bench.fidelity import Painted, Rows, measure_run, table
 
     rng = np.random.default_rng(0)
-    true = rng.integers(0, 246, (64, 64, 3)).astype(np.uint8)
-    region = np.zeros((64, 64), bool)
-    region[:16] = True
+    size = (64, 64)
+    mask = np.zeros(size, np.float32)
+    mask[16:48, 16:48] = 1
+    inside = mask == 1
+    still = np.zeros((3, 3), np.float32)
+
+    class Watched:
+        dataset = SimpleNamespace(geometry={"triangles": np.array([[0, 1, 2]])})
+
+        def regions(self, frame: int, painted: Painted) -> dict[str, np.ndarray]:
+            return {"face": inside, "lower_face": inside, "mouth": np.zeros(size, bool)}
+
+        def teeth(self, frame: int, size: tuple[int, int]) -> np.ndarray:
+            return inside if frame < 2 else np.zeros(size, bool)
+
+        def steady(self, frame: int, painted: Painted) -> tuple[np.ndarray, np.ndarray]:
+            return np.array([[30.5, 30.5], [5.5, 5.5]]), np.array([True, False])
+
+        def vertices(self, frame: int) -> np.ndarray:
+            return still
+
+    true = [rng.integers(60, 200, (*size, 3)).astype(np.uint8) for _ in range(4)]
+    painted = [
+        Painted((t + 10 * inside[..., None]).astype(np.uint8), mask, inside, still + 0.1 * (k % 2))
+        for k, t in enumerate(true)
+    ]
+    rows, watched = Rows(), Watched()
+    measure_run(rows, cast(Any, watched), [0, 1, 2, 3], painted, true)
+    figures = rows.figures()
+    face, frame = (cast(dict[str, float], figures[k]) for k in ("face", "frame"))
+    assert face["psnr"] == pytest.approx(20 * np.log10(25.5), abs=0.01) and "mouth" not in figures
+    assert frame["mse"] == pytest.approx((10 / 255) ** 2 / 4)
+    assert figures["teeth_sharpness"] == pytest.approx(1, abs=0.1) and len(rows.teeth) == 2
+    assert figures["flicker_ratio"] == pytest.approx(1), "ten levels more are as steady"
+    jitter = cast(dict[str, float], figures["jitter_mm"])
+    assert jitter["predicted"] == pytest.approx(20 * 0.1 * np.sqrt(3)) and jitter["true"] == 0
+
+    lips = {"aperture_error_mm": 1.2, "width_error_mm": 0.5, "closure": 0.9}
+    known = {"aperture_mm": 1.0, "width_mm": 0.4, "closure": 0.95, "never_heard": lips}
+    text = table({"onnx": figures, "geometry": known, "lse": None, "lse_reason": "no weights"}, 0.08)
+    assert "Table 4.5, six actors | not said | 37.79" in text and "| onnx | face | 28.13 |" in text
+    assert "LSE: no weights" in text and "8.0 % of the frame" in text
+
+
+def test_errors_are_coloured_by_size() -> None:
+    from bench.fidelity import heat_map
+
+    true = np.full((4, 4, 3), 100, np.uint8)
     painted = true.copy()
-    painted[:16] += 10
-    figures = measure_frame(painted, true, region)
-    assert figures["lower_face"]["mse"] == pytest.approx((10 / 255) ** 2)
-    assert figures["frame"]["mse"] == pytest.approx((10 / 255) ** 2 / 4)
-    assert figures["lower_face"]["psnr"] == pytest.approx(20 * np.log10(25.5))
-    assert figures["lower_face"]["ssim"] < figures["frame"]["ssim"] < 1
-    assert measure_frame(true, true, region)["frame"]["ssim"] == pytest.approx(1)
+    painted[0, 0] += 100
+    heat = heat_map(painted, true)
+    assert heat[0, 0, 0] > heat[0, 0, 2] and heat[1, 1, 2] > heat[1, 1, 0] == 0, "red and blue"
 
 
 def test_closures_are_found_within_the_phone() -> None:
@@ -96,9 +154,6 @@ def test_results_say_where_they_come_from(tmp_path: Path) -> None:
 
 def test_held_out_takes_are_masked_for_the_widest_jaw_of_training(ada: Path, data_folder: Path) -> None:
     """Takes filmed again lack the training speech, so its widest jaw comes from the provenance."""
-    from types import SimpleNamespace
-    from typing import Any
-
     from bench.articulation import template_basis
     from bench.fidelity import widest_expression
     from realtime.avatar import load_avatar

@@ -41,7 +41,7 @@ def test_answers_are_counted_at_every_lookahead(torch: Any, monkeypatch: pytest.
     """Heads that know the truth at one lookahead are right there, and only there."""
     import bench.speech as bench
     from bench.articulation import Labelled
-    from networks.speech_heads import LOOKAHEADS
+    from networks.readout import LOOKAHEADS
     from training.phones import PHONES, UNIT, Utterance, phone_index
     from training.speech import Heard
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from networks import contract
+from realtime.errors import MiravoxError
 
 pytestmark = pytest.mark.usefixtures("torch")
 
@@ -169,3 +171,28 @@ def test_drawn_lines_keep_ends_rims_and_distance() -> None:
     kept = thinned(3, 36, gaps, [17])
     assert kept[0] == 3 and kept[-1] == 35 and 17 in kept
     assert kept[:5] == [3, 6, 9, 12, 15] and kept[-5:] == [31, 32, 33, 34, 35]
+
+
+def test_the_fidelity_card_is_kept(ada: Path, tmp_path: Path) -> None:
+    from export.card import write_card
+    from realtime.avatar import load_avatar
+
+    shutil.copytree(ada, tmp_path / "ada")
+    parts = {"frame": {"psnr": 39.0, "ssim": 0.99, "mse": 0.0001}, "seam_ratio": 1.1}
+    figures = {
+        "baked": parts, "flicker_ratio": 1.1, "seam_ratio": 1.0, "teeth_sharpness": 0.8, "lse": None,
+        "lse_reason": "no weights", "geometry": {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9, "own_voice": {}},
+    }  # fmt: skip
+    result = {
+        "figures": figures, "commit": "abc", "hardware": {"cores": 2}, "config": {"frames": "60"}, "inpaint_share": 0.08
+    }  # fmt: skip
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    write_card(tmp_path / "ada", tmp_path / "result.json")
+    card = load_avatar(tmp_path / "ada").info["fidelity"]
+    assert card["baked"] == parts and card["lips"] == {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9}
+    assert card["measured"]["commit"] == "abc" and card["lse"] is None
+
+    (tmp_path / "result.json").write_text("{}")
+    with pytest.raises(MiravoxError, match="bench fidelity"):
+        write_card(tmp_path / "ada", tmp_path / "result.json")
+    assert load_avatar(tmp_path / "ada").info["fidelity"] == card

@@ -17,13 +17,13 @@ def parameters(module: Any) -> int:
 
 
 def test_sizes_are_those_of_the_thesis() -> None:
-    from networks.audio_encoder import AudioEncoder
+    from networks.audio_encoder import WAV2LIP, AudioEncoder
     from networks.color import Color
     from networks.composition import DILATED, STRIDED, STRIDED16, Composition
     from networks.deformation import Deformation
     from networks.projection import Projection
 
-    assert parameters(AudioEncoder().audio_encoder) == pytest.approx(2.81e6, rel=0.002)
+    assert parameters(AudioEncoder(WAV2LIP).audio_encoder) == pytest.approx(2.81e6, rel=0.002)
     assert parameters(Projection()) + parameters(Deformation()) + parameters(Color()) == pytest.approx(3.0e6, rel=0.03)
     assert parameters(Composition(DILATED)) == parameters(Composition(STRIDED)) == pytest.approx(2.35e6, rel=0.005)
     assert parameters(Composition(STRIDED16)) == pytest.approx(2.35e6 / 4, rel=0.01)
@@ -31,9 +31,9 @@ def test_sizes_are_those_of_the_thesis() -> None:
 
 def test_encoder_takes_the_published_names(torch: Any) -> None:
     """Thirteen blocks, seven of them residual, named as in Wav2Lip's checkpoint."""
-    from networks.audio_encoder import AudioEncoder, ConvBlock
+    from networks.audio_encoder import WAV2LIP, AudioEncoder, ConvBlock
 
-    encoder = AudioEncoder()
+    encoder = AudioEncoder(WAV2LIP)
     names = {k for k in encoder.state_dict() if k.startswith("audio_encoder.")}
     parts = ("0.weight", "0.bias", "1.weight", "1.bias", "1.running_mean", "1.running_var", "1.num_batches_tracked")
     assert names == {f"audio_encoder.{i}.conv_block.{p}" for i in range(13) for p in parts}

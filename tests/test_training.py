@@ -51,7 +51,7 @@ def test_no_training_run_reads_held_out_speech(
 
     monkeypatch.setattr(speech, "load_corpus", watched)
     monkeypatch.setattr(speech, "load_utterances", lambda data: few)
-    speech.train(speech.SpeechConfig(steps=1, pieces=2, pitches=1), tmp_path, data_folder)
+    speech.train(speech.SpeechConfig(steps=1, batch=16, pitches=1), tmp_path, data_folder)
     held_out = {u.id for u in few if u.held_out}
     assert held_out and not held_out & set(opened[0])
     assert len(opened[0]) == len(few) - len(held_out)
@@ -112,7 +112,7 @@ def test_a_run_resumes_to_the_same_result(
     few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech"][:4]
     monkeypatch.setattr(speech, "load_utterances", lambda data: few)
     monkeypatch.setattr(speech, "evaluate", lambda *a, **k: {})
-    config = speech.SpeechConfig(steps=3, pieces=2, pitches=1)
+    config = speech.SpeechConfig(steps=3, batch=16, epoch=2, pitches=1)
     torch.use_deterministic_algorithms(True)
     whole = load_file(speech.train(config, tmp_path / "whole", data_folder))
 
@@ -141,13 +141,18 @@ def test_a_run_is_not_overwritten_or_mixed(tmp_path: Path) -> None:
     from training.speech import SpeechConfig
 
     open_run(tmp_path, SpeechConfig(), resume=False)
-    assert json.loads((tmp_path / "config.json").read_text())["pieces"] == SpeechConfig().pieces
+    assert json.loads((tmp_path / "config.json").read_text())["batch"] == SpeechConfig().batch
     (tmp_path / CHECKPOINT).write_bytes(b"")
     with pytest.raises(MiravoxError, match="--resume"):
         open_run(tmp_path, SpeechConfig(), resume=False)
     with pytest.raises(MiravoxError, match="another configuration"):
         open_run(tmp_path, SpeechConfig(steps=7), resume=True)
     open_run(tmp_path, SpeechConfig(), resume=True)
+
+
+UNTOUCHED: dict[str, Any] = {
+    "noise_share": 0, "room_share": 0, "band_share": 0, "opus_share": 0, "clip_share": 0, "gain_db": (0, 0),
+}  # fmt: skip
 
 
 def test_augmentation_is_labelled_rightly(data_folder: Path) -> None:
@@ -161,38 +166,43 @@ def test_augmentation_is_labelled_rightly(data_folder: Path) -> None:
     phone, start, duration = max(utterance.phones, key=lambda p: p[2] if p[0] != "SIL" else 0)
     assert PHONES[corpus.phones[0][start + duration // 2]] == phone.rstrip("012")
 
-    only_noise = speech.SpeechConfig(pieces=4, noise_only_share=1.0)
-    batch = speech.training_batch(only_noise, corpus, 0)
+    noisy = speech.SpeechConfig(batch=8, noise_only_share=0.75)
+    degraded = speech.degrade_corpus(noisy, corpus, 0)
+    assert degraded.source == [0, -1, -1, -1]
+    alone = speech.Degraded(degraded.sound[1:], degraded.speed[1:], degraded.source[1:])
+    batch = speech.training_batch(noisy, corpus, alone, 0)
     assert not batch.phones.any() and not batch.presence.any() and batch.judged.all()
     assert batch.articulation[..., 2].all(), "at rest"
 
-    untouched = AugmentConfig(
-        noise_share=0, room_share=0, band_share=0, opus_share=0, clip_share=0, speed_share=0, gain_db=(0, 0)
-    )
-    clean = speech.SpeechConfig(pieces=8, noise_only_share=0, masked_share=0, augment=untouched)
-    batch = speech.training_batch(clean, corpus, 0)
-    assert batch.mel.shape == (96, 1, 80, 16) and batch.phones.shape == (8, 12, 7, 3)
-    assert (batch.presence == (batch.phones[:, :, 0, 1] > 0)).all()
+    config = AugmentConfig(**UNTOUCHED, speed_share=0)
+    clean = speech.SpeechConfig(batch=64, noise_only_share=0, masked_share=0, tract_share=0, augment=config)
+    degraded = speech.degrade_corpus(clean, corpus, 0)
+    batch = speech.training_batch(clean, corpus, degraded, 0)
+    assert batch.mel.shape == (64, 1, 80, 16) and batch.phones.shape == (64, 7, 3)
+    assert (batch.presence == (batch.phones[:, 0, 1] > 0)).all()
     # The second label is the encoder's own lookahead, which is among the others, too.
-    assert (batch.phones[:, :, 0] == batch.phones[:, :, 1 + speech.LOOKAHEADS.index(1800)]).all()
-    again = speech.training_batch(clean, corpus, 0)
+    assert (batch.phones[:, 0] == batch.phones[:, 1 + speech.LOOKAHEADS.index(1800)]).all()
+    again = speech.training_batch(clean, corpus, speech.degrade_corpus(clean, corpus, 0), 0)
     assert (batch.mel == again.mel).all()
+    other = speech.degrade_corpus(noisy, corpus, 1).sound[0]
+    assert len(other) != len(degraded.sound[0]) or not np.array_equal(other, degraded.sound[0]), "anew in every epoch"
 
 
+@pytest.mark.parametrize("speed", [1.0, 1.25])
 def test_a_window_is_labelled_at_the_lookahead_before_its_end(
-    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, speed: float
 ) -> None:
-    """A single loud sample in silence, labelled as the only phone: whoever hears it at the lookahead gets the phone."""
+    """A single loud click in silence, labelled as the only phone: whoever hears it at the lookahead gets the phone."""
     import training.speech as speech
     from training.augment import AugmentConfig
     from training.phones import UNIT
 
     at = 20_000
     sound = np.zeros(40_000, np.float32)
-    sound[at] = 0.9
+    sound[at - 2 : at + 3] = [0.2, 0.5, 0.9, 0.5, 0.2]
     phones = np.zeros(250, np.int64)
     phones[at // UNIT] = 7
-    corpus = speech.Corpus([[sound]], [phones], [np.zeros((250, 3), np.float32)])
+    corpus = speech.Corpus([[sound]], [phones], [np.zeros((250, 3), np.float32)], [speech.near_border(phones)])
     windows: list[np.ndarray] = []
     real = speech.mel_of_windows
 
@@ -201,13 +211,11 @@ def test_a_window_is_labelled_at_the_lookahead_before_its_end(
         return real(windows_BS)
 
     monkeypatch.setattr(speech, "mel_of_windows", watched)
-    untouched = AugmentConfig(
-        noise_share=0, room_share=0, band_share=0, opus_share=0, clip_share=0, speed_share=0, gain_db=(0, 0)
-    )
-    config = speech.SpeechConfig(pieces=200, noise_only_share=0, masked_share=0, augment=untouched)
-    batch = speech.training_batch(config, corpus, 3)
-    labels = batch.phones[:, :, 0, 1].flatten().numpy()
-    heard = [int(w.argmax()) if w.any() else -1 for w in windows[0]]
+    augment = AugmentConfig(**UNTOUCHED, speed_share=1, speed=(speed, speed + 1e-9))
+    config = speech.SpeechConfig(batch=3000, noise_only_share=0, masked_share=0, tract_share=0, augment=augment)
+    batch = speech.training_batch(config, corpus, speech.degrade_corpus(config, corpus, 0), 3)
+    labels = batch.phones[:, 0, 1].numpy()
+    heard = [int(w.argmax()) if w.max() > 0.3 else -1 for w in windows[0]]
     before_end = np.array([len(windows[0][0]) - h if h >= 0 else -1 for h in heard])
     assert (labels == 7).sum() > 5
     assert (np.abs(before_end[labels == 7] - config.lookahead_samples) <= UNIT).all()

@@ -1,7 +1,7 @@
 """What happens to speech between a mouth and the encoder: other voices' noise, rooms, microphones, codecs.
 
-Everything works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
-milliseconds, so that phone labels stay true.
+All but the last works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
+milliseconds, so that phone labels stay true; vocal tracts, and what is masked, are changed in the mel spectrogram.
 """
 
 from __future__ import annotations
@@ -16,12 +16,17 @@ from av.audio.frame import AudioFrame
 from numpy.typing import NDArray
 from scipy.signal import fftconvolve, resample
 
-from networks.contract import SAMPLE_RATE
+from networks.contract import MEL_BANDS, SAMPLE_RATE
+from realtime.mel import FLOOR_DB, HIGH_HZ, LOW_HZ, MAX_ABS, hz_to_mel, mel_to_hz
 
 FloatArray = NDArray[np.float32]
 
 SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # of the amplitude over frequency
-NOISES = (*SLOPES, "hum", "clicks", "babble")
+# What is mixed in, and how often. Voices and what sounds like them are hardest to tell from the speaker.
+NOISES = {
+    "babble": 0.34, "tones": 0.18, "modulated": 0.14, "clicks": 0.08, "hum": 0.05, "white": 0.07, "pink": 0.08,
+    "brown": 0.06,
+}  # fmt: skip
 OPUS_RATE = 48_000  # what FFmpeg's Opus decoder gives out
 SILENT = 1e-6  # RMS below which there is nothing to scale
 
@@ -30,9 +35,9 @@ SILENT = 1e-6  # RMS below which there is nothing to scale
 class AugmentConfig:
     """How often each thing happens, as a share of the pieces, and how strongly."""
 
-    noise_share: float = 0.55
-    snr_db: tuple[float, float] = (0.0, 30.0)
-    babble_voices: tuple[int, int] = (3, 10)
+    noise_share: float = 0.6
+    snr_db: tuple[float, float, float] = (0.0, 8.0, 30.0)  # least, most frequent, greatest
+    babble_voices: tuple[int, int] = (2, 10)
     room_share: float = 0.3
     reverberation_seconds: tuple[float, float] = (0.12, 0.7)  # T60
     direct_db: tuple[float, float] = (-2.0, 14.0)  # direct sound over reverberation
@@ -43,7 +48,11 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-30.0, 6.0)
     speed_share: float = 0.5
     speed: tuple[float, float] = (0.85, 1.18)  # pitch and formants move with it
-    pitch: tuple[float, float] = (0.8, 1.25)  # of a stranger, at the same speed
+    pitch: tuple[float, float] = (0.8, 1.25)  # of a stranger, and of the versions of a recording, at the same speed
+    vocal_tract: tuple[float, float] = (0.88, 1.14)  # formants over another's
+    tilt_db: float = 6.0  # RMS of a random response over the bands
+    masked_bands: int = 14  # at most, twice
+    masked_frames: int = 4  # at most
 
 
 def rms(sound_S: FloatArray) -> float:
@@ -53,7 +62,7 @@ def rms(sound_S: FloatArray) -> float:
 
 def noise(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], config: AugmentConfig) -> FloatArray:
     """Noise of unit RMS, one of NOISES; babble is made of `voices`."""
-    kind = NOISES[rng.integers(len(NOISES))]
+    kind = str(rng.choice(list(NOISES), p=list(NOISES.values())))
     if kind in SLOPES:
         spectrum = np.fft.rfft(rng.standard_normal(samples))
         spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** SLOPES[kind]
@@ -62,6 +71,10 @@ def noise(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], 
         sound = hum(rng, samples)
     elif kind == "clicks":
         sound = clicks(rng, samples)
+    elif kind == "tones":
+        sound = tones(rng, samples)
+    elif kind == "modulated":
+        sound = modulated(rng, samples)
     else:
         sound = babble(rng, samples, voices, int(rng.integers(*config.babble_voices)))
     return np.asarray(sound / rms(sound), np.float32)
@@ -86,14 +99,46 @@ def clicks(rng: np.random.Generator, samples: int) -> FloatArray:
     return np.asarray(sound, np.float32)
 
 
+def tones(rng: np.random.Generator, samples: int) -> FloatArray:
+    """Sustained music: notes of up to twelve harmonics with vibrato, alone or in chords, legato or apart."""
+    sound = np.zeros(samples, np.float64)
+    at = -int(rng.uniform(0, 1) * SAMPLE_RATE)
+    brightness, vibrato_hz, depth = rng.uniform(0.4, 2.5), rng.uniform(3, 8), rng.uniform(0, 0.015)
+    while at < samples:
+        length = int(rng.uniform(0.12, 1.6) * SAMPLE_RATE)
+        time = np.arange(length) / SAMPLE_RATE
+        attack, release = rng.uniform(0.01, 0.12), rng.uniform(0.05, 0.4)
+        envelope = np.minimum(time / attack, 1) * np.minimum((time[-1] - time) / release, 1)
+        note = np.zeros(length)
+        for _ in range(rng.integers(1, 4)):
+            hz = 55 * 2 ** (rng.integers(0, 49) / 12)
+            phase = 2 * np.pi * hz * time + depth * hz / vibrato_hz * np.sin(2 * np.pi * vibrato_hz * time)
+            for harmonic in range(1, min(12, int(7000 / hz)) + 1):
+                note += rng.uniform(0.2, 1) / harmonic**brightness * np.sin(harmonic * phase + rng.uniform(0, 6.3))
+        first, end = max(0, at), min(samples, at + length)
+        if end > first:
+            sound[first:end] += (note * envelope)[first - at : end - at]
+        at += int(length * rng.uniform(0.5, 1.3))
+    return np.asarray(sound + 1e-3 * rng.standard_normal(samples), np.float32)
+
+
+def modulated(rng: np.random.Generator, samples: int) -> FloatArray:
+    """Wind, traffic, machines, rustling: a band of noise that swells and fades, 1 to 12 times a second."""
+    hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
+    centre, octaves = 2 ** rng.uniform(7, 12.3), rng.uniform(0.4, 2.5)
+    response = np.exp(-0.5 * (np.log2(np.maximum(hz, 20) / centre) / octaves) ** 2)
+    sound = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * response, samples)
+    knots = rng.uniform(-1, 1, max(3, int(samples / SAMPLE_RATE * rng.uniform(1, 12)) + 2))
+    level_db = rng.uniform(3, 20) * np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
+    return np.asarray(sound * 10 ** (level_db / 20), np.float32)
+
+
 def babble(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], count: int) -> FloatArray:
     """`count` of the voices speaking at once, each equally loud."""
     sound = np.zeros(samples, np.float32)
     for _ in range(count):
         voice = voices[int(rng.integers(len(voices)))]
-        start = int(rng.integers(max(1, len(voice) - samples)))
-        piece = voice[start : start + samples]
-        sound[: len(piece)] += piece / max(rms(piece), 1e-3)
+        sound += np.resize(np.roll(voice, -int(rng.integers(len(voice)))), samples) / max(rms(voice), 1e-3)
     return sound
 
 
@@ -206,6 +251,34 @@ def delay_of(late_S: FloatArray, speech_S: FloatArray, most: int = 640) -> int:
     return step * max(shifts, key=lambda s: float(np.dot(np.roll(late, -s)[middle], speech[middle])))
 
 
+def other_tract(rng: np.random.Generator, mel_BMF: FloatArray, config: AugmentConfig) -> FloatArray:
+    """Mel spectrograms [B, 80, 16] of one piece as another vocal tract and another microphone would shape them: all
+    frequencies scaled alike (Jaitly and Hinton 2013), and a smooth random response over the bands; the rhythm and the
+    pitch marks stay.
+    """
+    low, high = hz_to_mel(np.array([LOW_HZ, HIGH_HZ]))
+    centres = np.linspace(low, high, MEL_BANDS + 2)[1:-1]
+    scaled = hz_to_mel(mel_to_hz(centres) * np.exp(rng.uniform(*np.log(config.vocal_tract))))
+    bands = np.interp(scaled, centres, np.arange(MEL_BANDS))
+    below = np.minimum(bands.astype(int), MEL_BANDS - 2)
+    share = (bands - below).astype(np.float32)[:, None]
+    warped = mel_BMF[:, below] * (1 - share) + mel_BMF[:, below + 1] * share
+    waves = np.cos(np.pi * np.arange(1, 5)[:, None] * np.linspace(0, 1, MEL_BANDS) + rng.uniform(0, 6.3, (4, 1)))
+    response_db = rng.normal(0, config.tilt_db / np.sqrt(2), 4) @ waves
+    response = 2 * MAX_ABS * response_db / -FLOOR_DB
+    return np.asarray(np.clip(warped + response[:, None], -MAX_ABS, MAX_ABS), np.float32)
+
+
+def mask(rng: np.random.Generator, mel_MF: FloatArray, config: AugmentConfig) -> None:
+    """Takes some bands and frames out of one mel spectrogram [80, 16] (SpecAugment, Park et al. 2019)."""
+    least = mel_MF.min()
+    for _ in range(2):
+        width, first = rng.integers(0, config.masked_bands + 1), rng.integers(MEL_BANDS)
+        mel_MF[first : first + width] = least
+    width, first = rng.integers(0, config.masked_frames + 1), rng.integers(mel_MF.shape[1])
+    mel_MF[:, first : first + width] = least
+
+
 def degrade(
     rng: np.random.Generator, speech_S: FloatArray, loudness: float, voices: Sequence[FloatArray], config: AugmentConfig
 ) -> FloatArray:
@@ -220,7 +293,7 @@ def degrade(
         sound = room(rng, sound, config)
     if rng.random() < config.noise_share:
         sound = sound + noise(rng, len(sound), voices, config) * np.float32(
-            loudness * 10 ** (-rng.uniform(*config.snr_db) / 20)
+            loudness * 10 ** (-rng.triangular(*config.snr_db) / 20)
         )
     if rng.random() < config.clip_share:
         sound = clip(rng, sound)

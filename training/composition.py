@@ -45,6 +45,7 @@ class CompositionTraining:
     side: int = 128  # the inpaint box is resampled to a square of this many pixels
     steps: int = 1800
     batch: int = 8
+    patch: int = 0  # pixels of the square, random in every pair, that is trained on; 0: the whole
     targets: int = 1100  # frames of the training takes
     held_out_targets: int = 48
     other_source_share: float = 0.5
@@ -195,6 +196,10 @@ def train(
         for group in optimizer.param_groups:
             group["lr"] = config.learning_rate * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / config.steps)))
         layers, target, mask = as_tensors(pairs, rng.integers(len(targets), size=config.batch))
+        if config.patch:
+            row, column = rng.integers(config.side - config.patch + 1, size=2)
+            rows, columns = slice(row, row + config.patch), slice(column, column + config.patch)
+            layers, target, mask = (x[..., rows, columns] for x in (layers, target, mask))
         if rng.random() < 0.5:
             layers, target, mask = layers.flip(3), target.flip(3), mask.flip(3)
         rgb = network(layers)
@@ -232,9 +237,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/avatar/composition"))
     parser.add_argument("--network", choices=tuple(COMPOSITIONS), default=CompositionTraining.network)
     parser.add_argument("--steps", type=int, default=CompositionTraining.steps)
+    parser.add_argument("--batch", type=int, default=CompositionTraining.batch)
+    parser.add_argument(
+        "--patch", type=int, default=CompositionTraining.patch,
+        help="train on squares of so many pixels, a multiple of 16: the dilated network is too slow for whole ones",
+    )  # fmt: skip
     parser.add_argument("--resume", action="store_true")
     o = parser.parse_args()
-    config = CompositionTraining(network=o.network, steps=o.steps)
+    config = CompositionTraining(network=o.network, steps=o.steps, batch=o.batch, patch=o.patch)
     print(train(config, o.dataset, o.encoder, o.face, o.baked, o.out, o.resume))
 
 

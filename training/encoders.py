@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from networks.audio_encoder import AudioEncoder
+from networks.audio_encoder import FIRST_WEIGHT, WAV2LIP, AudioEncoder, sizes_of
 from networks.contract import DEFAULT_LOOKAHEAD
 from realtime.errors import MiravoxError
 
@@ -37,14 +37,16 @@ def load_encoder(path: Path) -> tuple[AudioEncoder, dict[str, object]]:
     else:
         with safe_open(file, "pt") as f:
             config = dict(json.loads((f.metadata() or {}).get("config", "{}")))
-    encoder = AudioEncoder()
     state = {k.removeprefix("audio_encoder/"): v.float() for k, v in tensors.items()}
-    missing, unexpected = encoder.load_state_dict(state, strict=False)
-    if unexpected or any(not k.endswith("num_batches_tracked") for k in missing):
+    encoder = AudioEncoder(sizes_of(state.get(FIRST_WEIGHT, torch.empty(0))))
+    wanted = {k: v.shape for k, v in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
+    odd = sorted(set(state) ^ set(wanted)) or sorted(k for k, v in state.items() if v.shape != wanted[k])
+    if odd:
         raise MiravoxError(
-            str(file), found=f"other parameters ({[*unexpected, *missing][0]})", wanted="an audio encoder",
+            str(file), found=f"other parameters ({odd[0]})", wanted="an audio encoder",
             remedy="Name the encoder.safetensors that training.speech wrote, or an avatar folder.",
         )  # fmt: skip
+    encoder.load_state_dict(state, strict=False)
     return encoder.eval(), config
 
 
@@ -64,8 +66,8 @@ def lookahead_of(config: dict[str, object]) -> int:
     return lookahead
 
 
-def load_wav2lip(encoder: AudioEncoder, path: Path) -> None:
-    """Fills the encoder's convolutions from a Wav2Lip checkpoint (Prajwal et al. 2020); nothing in it is executed.
+def load_wav2lip(path: Path) -> AudioEncoder:
+    """An encoder with the convolutions of a Wav2Lip checkpoint (Prajwal et al. 2020); nothing in it is executed.
 
     Raises MiravoxError if the file is missing, is no state dict, or lacks the audio encoder.
     """
@@ -85,6 +87,7 @@ def load_wav2lip(encoder: AudioEncoder, path: Path) -> None:
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     state = {str(k).removeprefix("module."): v for k, v in state.items()}
     state = {k: v for k, v in state.items() if k.startswith("audio_encoder.") and isinstance(v, Tensor)}
+    encoder = AudioEncoder(WAV2LIP)
     wanted = {k: v.shape for k, v in encoder.state_dict().items() if k.startswith("audio_encoder.")}
     needed = {k for k in wanted if not k.endswith("num_batches_tracked")}
     odd = sorted(needed - set(state)) or sorted(k for k, v in state.items() if wanted.get(k) != v.shape)
@@ -95,3 +98,4 @@ def load_wav2lip(encoder: AudioEncoder, path: Path) -> None:
             remedy="Name the checkpoint of the lip-sync network; SyncNet's has no such encoder.",
         )  # fmt: skip
     encoder.load_state_dict(state, strict=False)
+    return encoder

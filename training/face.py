@@ -1,6 +1,7 @@
 """Trains projection, deformation and colour together on one actor (thesis 3.4, 3.5, 3.7 and 4.1.4).
 
     python -m training.face --dataset DIR --encoder build/encoder/encoder.safetensors --out build/avatar/face [--resume]
+        [--second DIR]
 
 Random pixels of random frames instead of whole images, so that two cores suffice; every few steps a patch of the mouth
 for the perceptual loss. Projection and deformation also learn from every other voice with phone timings, which need not
@@ -12,7 +13,6 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from networks.audio_encoder import AudioEncoder
 from networks.color import Color, ColorConfig
 from networks.contract import EMBEDDINGS, LATENT, MASKS, REGIONS
 from networks.deformation import Deformation
@@ -261,128 +262,177 @@ class VoiceLoss:
         return (weight * error.mean(1)).mean(), (weight * lips).mean() * sum(MASK_WEIGHTS.values())
 
 
-def train_steps(
-    config: FaceConfig, networks: FaceNetworks, optimizer: torch.optim.Optimizer, dataset: Dataset, windows: FloatArray,
-    pixels: Pixels, patches: Patches | None, vgg: Vgg | None, voice_loss: VoiceLoss | None, first: int,
-) -> Iterator[tuple[int, dict[str, float]]]:  # fmt: skip
-    """Runs the optimizer's steps; yields the step and its losses."""
-    box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
-    canonical_vertices = torch.from_numpy(dataset.scale(dataset.canonical))
-    vertex_masks = torch.from_numpy(dataset.regions[: len(MASKS)].T.copy())
-    used = np.unique(np.asarray(dataset.geometry["triangles"]))
-    vertex_density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
-    vertex_density /= vertex_density.sum()
+@dataclass
+class Actor:
+    """One actor's material and networks. Actors that are trained in turns share the projection (thesis 3.4)."""
 
-    for step in range(first, config.steps):
-        rng = np.random.default_rng([config.seed, step])
-        torch.manual_seed(config.seed * 1_000_003 + step)
-        progress = step / config.steps
-        rate = (
-            config.learning_rate * min(1.0, (step + 1) / 100) * (0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * progress)))
-        )
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-
-        # A random set of frames; b with noise, so that colour and deformation learn the neighbourhood of each latent.
-        rows = rng.integers(len(pixels.frames), size=config.frames_per_step)
-        frames = pixels.frames[rows]
-        clean = networks.projection(torch.from_numpy(windows[frames]))
-        latent = (clean + config.latent_noise * torch.randn_like(clean))[:, None]
-
-        # Colour of random pixels.
-        drawn = rng.integers(pixels.color.shape[1], size=(config.frames_per_step, config.pixels_per_frame))
-        at = (rows[:, None], drawn)
-        canonical, neutral, color, weight = (
-            torch.from_numpy(a[at]) for a in (pixels.canonical, pixels.neutral, pixels.color, pixels.weight)
-        )
-        rgb = networks.shade(canonical, neutral, latent, box)
-        color_l1 = (weight * (rgb - color.float() / 255).abs().sum(-1)).mean()
-
-        # Displacement of random vertices.
-        chosen = used[rng.choice(len(used), config.vertices_per_frame, p=vertex_density)]
-        truth = torch.from_numpy(
-            np.einsum("fc,cvx->fvx", dataset.expression[frames], dataset.basis[:, chosen]).astype(np.float32)
-        )
-        points = canonical_vertices[chosen].expand(len(rows), -1, -1)
-        displacement = networks.deformation(points, latent)
-        deformation_l1 = masked_l1(displacement, truth, vertex_masks[chosen].expand(len(rows), -1, -1))
-
-        # Perceptual loss on a patch of the mouth.
-        color_vgg: Tensor | float = 0.0
-        if vgg is not None and patches is not None and step % config.vgg_every == 0:
-            frame, patch_canonical, patch_neutral, target = patches.draw(rng)
-            patch_latent = networks.projection(torch.from_numpy(windows[frame][None]))
-            patch = networks.shade(patch_canonical, patch_neutral, patch_latent, box)
-            images = (x.T.reshape(1, 3, config.patch, config.patch) for x in (patch, target))
-            color_vgg = vgg_distance(vgg, *images) * config.vgg_every
-
-        # The same mouth in other voices: geometry alone.
-        voices_l1, lips_l1 = voice_loss(networks, rng) if voice_loss else (torch.zeros(()), torch.zeros(()))
-
-        loss = total_loss(
-            color_vgg, color_l1, deformation_l1, clean,
-            config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
-        ) + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1  # fmt: skip
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
-        if voice_loss:
-            losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item()}
-        if isinstance(color_vgg, Tensor):
-            losses["color_vgg"] = color_vgg.item() / config.vgg_every
-        yield step, losses
+    folder: Path  # of what is written
+    dataset: Dataset
+    windows: FloatArray  # [N, 9, 512]
+    pixels: Pixels
+    checked: Pixels  # of held-out takes
+    patches: Patches | None
+    voice_loss: VoiceLoss | None
+    networks: FaceNetworks
+    averaged: FaceNetworks  # exponential moving average: what is kept
 
 
-def train(config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: Path, resume: bool = False) -> Path:
-    """Runs or resumes the training; returns the path of face.safetensors."""
-    open_run(folder, config, resume)
-    torch.manual_seed(config.seed)
+def load_actor(
+    config: FaceConfig, folder: Path, dataset_folder: Path, encoder: AudioEncoder, lookahead_samples: int,
+    projection: Projection | None, voices_cache: Path, with_patches: bool,
+) -> Actor:  # fmt: skip
+    """Reads an actor's dataset, and makes networks with the given projection, or one of their own."""
     dataset = load_dataset(dataset_folder)
-    encoder, encoder_config = load_encoder(encoder_path)
-    windows = embed_dataset(encoder, dataset, lookahead_of(encoder_config))
+    windows = embed_dataset(encoder, dataset, lookahead_samples)
     train_frames = [f for t in dataset.takes if not t.held_out for f in range(t.first, t.end, config.frame_step)]
-    held_out = [f for t in dataset.takes if t.held_out for f in range(t.first, t.end)]
-    vgg = load_vgg(folder.parent / "vgg") if config.lambda_vgg else None
-    if vgg is not None:
-        print(f"perceptual loss: {vgg.source}")
-    patches = Patches(dataset, train_frames, config.patch, 1500, config.seed) if vgg else None
+    held_out = held_out_frames(dataset)
+    patches = Patches(dataset, train_frames, config.patch, 1500, config.seed) if with_patches else None
     watch = patches.watch if patches else None
     pixels = sample_pixels(dataset, train_frames, config.pixels_kept_per_frame, config.seed, watch)
     checked = sample_pixels(dataset, held_out[:: max(1, len(held_out) // CHECKED_FRAMES)], CHECKED_PIXELS, 1)
-
     voice_loss = None
     if config.voice_frames:
         voices = load_voices(
-            folder / "voices.safetensors", encoder, lookahead_of(encoder_config), dataset.expression_names,
-            data_folder(), config.stranger_share, config.seed + 1,
+            voices_cache, encoder, lookahead_samples, dataset.expression_names, data_folder(), config.stranger_share,
+            config.seed + 1,
         )  # fmt: skip
         voice_loss = VoiceLoss(config, dataset, voices)
-
     networks = FaceNetworks(config)
-    averaged = copy.deepcopy(networks).requires_grad_(False)  # exponential moving average: what is kept
-    optimizer = torch.optim.Adam(networks.parameters(), config.learning_rate)  # thesis 4.1.4: default betas
-    checkpoint = Checkpoint(folder, {"networks": networks, "averaged": averaged}, optimizer)
-    first = checkpoint.load()
-    bar = tqdm(initial=first, total=config.steps, desc="face", unit="step")
-    for step, losses in train_steps(
-        config, networks, optimizer, dataset, windows, pixels, patches, vgg, voice_loss, first
-    ):
-        decay = min(config.ema_decay, (step + 1) / (step + 10))
-        for kept, now in zip(averaged.parameters(), networks.parameters(), strict=True):
+    if projection is not None:
+        networks.projection = projection
+    averaged = copy.deepcopy(networks).requires_grad_(False)
+    return Actor(folder, dataset, windows, pixels, checked, patches, voice_loss, networks, averaged)
+
+
+def held_out_frames(dataset: Dataset) -> list[int]:
+    return [f for t in dataset.takes if t.held_out for f in range(t.first, t.end)]
+
+
+def learning_rate(config: FaceConfig, turn: int) -> float:
+    """Rises over 100 steps, then falls by a cosine to a fiftieth."""
+    fall = 0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * turn / config.steps))
+    return float(config.learning_rate * min(1.0, (turn + 1) / 100) * fall)
+
+
+def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> tuple[Tensor, dict[str, float]]:
+    """The loss of an actor's `turn`-th step (equation 3.4, and that of the other voices), and its parts."""
+    networks, dataset, pixels = actor.networks, actor.dataset, actor.pixels
+    rng = np.random.default_rng([config.seed, turn])
+    torch.manual_seed(config.seed * 1_000_003 + turn)
+    box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
+
+    # A random set of frames; b with noise, so that colour and deformation learn the neighbourhood of each latent.
+    rows = rng.integers(len(pixels.frames), size=config.frames_per_step)
+    frames = pixels.frames[rows]
+    clean = networks.projection(torch.from_numpy(actor.windows[frames]))
+    latent = (clean + config.latent_noise * torch.randn_like(clean))[:, None]
+
+    # Colour of random pixels.
+    drawn = rng.integers(pixels.color.shape[1], size=(config.frames_per_step, config.pixels_per_frame))
+    at = (rows[:, None], drawn)
+    canonical, neutral, color, weight = (
+        torch.from_numpy(a[at]) for a in (pixels.canonical, pixels.neutral, pixels.color, pixels.weight)
+    )
+    rgb = networks.shade(canonical, neutral, latent, box)
+    color_l1 = (weight * (rgb - color.float() / 255).abs().sum(-1)).mean()
+
+    # Displacement of random vertices.
+    used = np.unique(np.asarray(dataset.geometry["triangles"]))
+    density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
+    chosen = used[rng.choice(len(used), config.vertices_per_frame, p=density / density.sum())]
+    truth = torch.from_numpy(
+        np.einsum("fc,cvx->fvx", dataset.expression[frames], dataset.basis[:, chosen]).astype(np.float32)
+    )
+    points = torch.from_numpy(dataset.scale(dataset.canonical[chosen])).expand(len(rows), -1, -1)
+    masks = torch.from_numpy(dataset.regions[: len(MASKS), chosen].T.copy()).expand(len(rows), -1, -1)
+    deformation_l1 = masked_l1(networks.deformation(points, latent), truth, masks)
+
+    # Perceptual loss on a patch of the mouth.
+    color_vgg: Tensor | float = 0.0
+    if vgg is not None and actor.patches is not None and turn % config.vgg_every == 0:
+        frame, patch_canonical, patch_neutral, target = actor.patches.draw(rng)
+        patch_latent = networks.projection(torch.from_numpy(actor.windows[frame][None]))
+        patch = networks.shade(patch_canonical, patch_neutral, patch_latent, box)
+        images = (x.T.reshape(1, 3, config.patch, config.patch) for x in (patch, target))
+        color_vgg = vgg_distance(vgg, *images) * config.vgg_every
+
+    # The same mouth in other voices: geometry alone.
+    voices_l1, lips_l1 = actor.voice_loss(networks, rng) if actor.voice_loss else (torch.zeros(()), torch.zeros(()))
+
+    loss = total_loss(
+        color_vgg, color_l1, deformation_l1, clean,
+        config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
+    ) + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1  # fmt: skip
+    losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
+    if actor.voice_loss:
+        losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item()}
+    if isinstance(color_vgg, Tensor):
+        losses["color_vgg"] = color_vgg.item() / config.vgg_every
+    return loss, losses
+
+
+def train(
+    config: FaceConfig, dataset_folder: Path, encoder_path: Path, folder: Path, resume: bool = False,
+    second: Path | None = None,
+) -> Path:  # fmt: skip
+    """Runs or resumes the training; returns the path of face.safetensors.
+
+    Args:
+        second: the dataset of another actor, who is trained in turns with the first and shares the projection, which
+            keeps it from overfitting (thesis 3.4, Table 4.8 w); written to `folder`/second.
+    """
+    open_run(folder, config, resume)
+    torch.manual_seed(config.seed)
+    encoder, encoder_config = load_encoder(encoder_path)
+    vgg = load_vgg(folder.parent / "vgg") if config.lambda_vgg else None
+    if vgg is not None:
+        print(f"perceptual loss: {vgg.source}")
+    actors: list[Actor] = []
+    for place, material in ((folder, dataset_folder), (folder / "second", second)):
+        if material is not None:
+            place.mkdir(exist_ok=True)
+            shared = actors[0].networks.projection if actors else None
+            actor = load_actor(
+                config, place, material, encoder, lookahead_of(encoder_config), shared, folder / "voices.safetensors",
+                with_patches=vgg is not None,
+            )  # fmt: skip
+            actors.append(actor)
+
+    modules: dict[str, nn.Module] = {}
+    for index, actor in enumerate(actors):
+        modules |= {f"networks{index or ''}": actor.networks, f"averaged{index or ''}": actor.averaged}
+    trained = dict.fromkeys(p for actor in actors for p in actor.networks.parameters())  # the projection's once
+    optimizer = torch.optim.Adam(list(trained), config.learning_rate)  # thesis 4.1.4: default betas
+    checkpoint = Checkpoint(folder, modules, optimizer)
+    first, steps = checkpoint.load(), config.steps * len(actors)
+    for step in (bar := tqdm(range(first, steps), initial=first, total=steps, desc="face", unit="step")):
+        actor, turn = actors[step % len(actors)], step // len(actors)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, turn)
+        loss, losses = losses_of(config, actor, vgg, turn)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        decay = min(config.ema_decay, (turn + 1) / (turn + 10))
+        for kept, now in zip(actor.averaged.parameters(), actor.networks.parameters(), strict=True):
             kept.lerp_(now, 1 - decay)
-        bar.update()
-        if step % 50 == 0:
-            log_line(folder, step=step, **losses)
-        if step % 800 == 799 or step == config.steps - 1:
-            figures = evaluate(averaged, dataset, windows, checked)
-            log_line(folder, step=step, **figures)
+        if turn % 50 == 0:
+            log_line(actor.folder, step=turn, **losses)
+        if turn % 800 == 799 or turn == config.steps - 1:
+            figures = evaluate(actor.averaged, actor.dataset, actor.windows, actor.checked)
+            log_line(actor.folder, step=turn, **figures)
             bar.set_postfix({k: round(v, 2) for k, v in figures.items()})
-            plot_log(folder)
+            plot_log(actor.folder)
         checkpoint.save_if_due(step + 1)
-    checkpoint.save(config.steps)
-    contact_sheet(averaged, dataset, windows, held_out[:: max(1, len(held_out) // 6)][:6], folder / "held_out.png")
-    return _save(config, folder, averaged, dataset, windows)
+    checkpoint.save(steps)
+    for actor in actors:
+        held_out = held_out_frames(actor.dataset)
+        contact_sheet(
+            actor.averaged, actor.dataset, actor.windows, held_out[:: max(1, len(held_out) // 6)][:6],
+            actor.folder / "held_out.png",
+        )  # fmt: skip
+    paths = [save_face(config, a.folder, a.averaged, rest_latent(a.averaged, a.dataset, a.windows)) for a in actors]
+    return paths[0]
 
 
 @torch.no_grad()
@@ -395,12 +445,15 @@ def rest_latent(networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -
     return rest
 
 
-def _save(config: FaceConfig, folder: Path, networks: FaceNetworks, dataset: Dataset, windows: FloatArray) -> Path:
-    """Writes face.safetensors, float16: the three networks and the rest latent."""
-    rest = rest_latent(networks, dataset, windows)
+def save_face(
+    config: FaceConfig, folder: Path, networks: FaceNetworks, rest: Tensor, **more: dict[str, object]
+) -> Path:
+    """Writes face.safetensors, float16: the three networks and the rest latent, with the configuration, and whatever
+    `more` says about later training, in its metadata.
+    """
     state = {k: v.half().contiguous() for k, v in networks.state_dict().items()} | {"rest_latent": rest.contiguous()}
     path = folder / "face.safetensors"
-    save_file(state, path, {"config": json.dumps(asdict(config))})
+    save_file(state, path, {"config": json.dumps(asdict(config))} | {k: json.dumps(v) for k, v in more.items()})
     return path
 
 
@@ -410,6 +463,7 @@ def main() -> None:
     )
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
+    parser.add_argument("--second", type=Path, metavar="DATASET", help="another actor, trained in turns with the first")
     parser.add_argument("--out", type=Path, default=Path("build/avatar/face"))
     parser.add_argument("--resume", action="store_true")
     parser.add_argument("--steps", type=int, default=FaceConfig.steps)
@@ -421,7 +475,7 @@ def main() -> None:
     config = FaceConfig(
         color_input=o.color_input, frequencies=o.frequencies, steps=o.steps, lambda_vgg=o.lambda_vgg, seed=o.seed
     )
-    print(train(config, o.dataset, o.encoder, o.out, o.resume))
+    print(train(config, o.dataset, o.encoder, o.out, o.resume, o.second))
 
 
 if __name__ == "__main__":

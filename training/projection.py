@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -21,14 +20,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from tqdm import tqdm
 
 from networks.projection import Projection
 from realtime.errors import MiravoxError
 from training.dataset import embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of, weights_hash
-from training.face import FaceConfig, FaceNetworks, VoiceLoss, load_face, rest_latent
+from training.face import VoiceLoss, load_face, rest_latent, save_face
 from training.phones import data_folder
 from training.run import log_line, open_run, plot_log
 from training.voices import load_voices
@@ -106,17 +104,8 @@ def train(
             log_line(folder, step=step, voices_l1=voices_l1.item(), lips_l1=lips_l1.item(), film_l2=film_l2.item())
     plot_log(folder)
     networks.projection = averaged
-    return save_face(face_config, config, folder, networks, rest_latent(networks, dataset, windows))
-
-
-def save_face(
-    face_config: FaceConfig, config: ProjectionTraining, folder: Path, networks: FaceNetworks, rest: torch.Tensor
-) -> Path:
-    """face.safetensors as training.face writes it, and how its projection was trained beside its own configuration."""
-    path = folder / "face.safetensors"
-    state = {k: v.half().contiguous() for k, v in networks.state_dict().items()} | {"rest_latent": rest.contiguous()}
-    save_file(state, path, {"config": json.dumps(asdict(face_config)), "projection": json.dumps(asdict(config))})
-    return path
+    rest = rest_latent(networks, dataset, windows)
+    return save_face(face_config, folder, networks, rest, projection=asdict(config))
 
 
 def main() -> None:

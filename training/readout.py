@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
@@ -25,8 +24,8 @@ from networks.audio_encoder import AudioEncoder
 from networks.readout import Readout, ReadoutConfig
 from realtime.errors import MiravoxError
 from training.encoders import load_encoder, lookahead_of, weights_hash
-from training.phones import LIPS_TOGETHER, PHONES, VISEME_OF_PHONE, data_folder
-from training.speech import phone_loss, visemes_of
+from training.phones import PHONES, data_folder
+from training.speech import phone_loss, viseme_loss
 from training.voices import Voices, load_voices
 
 
@@ -50,10 +49,6 @@ def fit(voices: Voices, config: ReadoutTraining) -> Readout:
     rng = np.random.default_rng(config.seed)
     readout = Readout(ReadoutConfig(phones=len(PHONES)))
     optimizer = torch.optim.AdamW(readout.parameters(), config.learning_rate, weight_decay=config.weight_decay)
-    weight = torch.tensor([config.closure_weight if p in LIPS_TOGETHER else 1.0 for p in PHONES])
-    viseme_of_phone = torch.from_numpy(VISEME_OF_PHONE)
-    viseme_weight = torch.ones(int(viseme_of_phone.max()) + 1)
-    viseme_weight[viseme_of_phone[PHONES.index("P")]] = config.closure_weight
     count = len(voices.newest)
     steps = config.epochs * count // config.batch
     for step in tqdm(range(steps), desc="readout", unit="step"):
@@ -62,11 +57,8 @@ def fit(voices: Voices, config: ReadoutTraining) -> Readout:
         rows = rng.integers(count, size=config.batch)
         labels = torch.from_numpy(voices.phones[rows].astype(np.int64))
         logits = readout(torch.from_numpy(voices.windows(rows)))
-        loss = phone_loss(logits, labels, weight, 0.05)
-        if config.viseme_weight:
-            viseme = visemes_of(logits.softmax(-1)).clamp_min(1e-6).log()
-            truth = viseme_of_phone[labels[..., 1]]
-            loss = loss + config.viseme_weight * F.nll_loss(viseme.flatten(0, 1), truth.flatten(), viseme_weight)
+        loss = phone_loss(logits, labels, config.closure_weight, 0.05)
+        loss = loss + config.viseme_weight * viseme_loss(logits, labels, config.closure_weight)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -3,10 +3,10 @@
     python -m training.speech --out build/encoder [--resume] [--steps N] [--lookahead-samples N]
     python -m training.speech --out build/wav2lip --from wav2lip.pth
 
-Every step cuts pieces out of random recordings, degrades them (training/augment.py), and embeds consecutive frames of
-each as the live code would. One embedding has to tell the phone at the encoder's own lookahead and at others, whether
-somebody speaks, and the shape of the mouth; the window of nine has to tell the phone at every lookahead. The result is
-encoder.safetensors (float16) with figures on held-out speakers.
+Every recording is degraded (training/augment.py) again and again; every step takes windows of random moments of it.
+One embedding has to tell the phone at the encoder's own lookahead and at others, whether somebody speaks, and the shape
+of the mouth. The result is encoder.safetensors (float16) with figures on held-out speakers; what the window of nine
+tells is measured by training/readout.py.
 
 With --from, a Wav2Lip checkpoint takes the encoder's place: its convolutions stay as they are, only presence is
 trained.
@@ -27,6 +27,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from safetensors.torch import save_file
+from scipy.fft import next_fast_len
 from torch import Tensor
 from tqdm import tqdm
 
@@ -35,27 +36,37 @@ from networks.contract import (
     DEFAULT_LOOKAHEAD,
     EMBEDDINGS,
     LOOKAHEAD_STEP,
-    MEL_BANDS,
+    SAMPLE_RATE,
     SAMPLES_PER_FRAME,
     WINDOW_SAMPLES,
 )
-from networks.speech_heads import LOOKAHEADS, SpeechHeads
+from networks.readout import LOOKAHEADS
+from networks.speech_heads import SpeechHeads
 from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows, windows_of_take
 from realtime.sound_file import read_speech
 from studio.speech_curves import ARTICULATORS, OPENING, expression_curves
-from training.augment import AugmentConfig, change_pitch, change_speed, degrade, noise, rms
+from training.augment import AugmentConfig, change_pitch, change_speed, degrade, mask, noise, other_tract, rms
 from training.encoders import load_encoder, load_wav2lip
-from training.phones import PHONES, UNIT, VISEME_OF_PHONE, VISEMES, Utterance, data_folder, load_utterances
+from training.phones import (
+    LIPS_TOGETHER,
+    PHONES,
+    UNIT,
+    VISEME_OF_PHONE,
+    VISEMES,
+    Utterance,
+    data_folder,
+    load_utterances,
+)
 from training.run import Checkpoint, log_line, open_run, plot_log
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int64]
 
 BORDER_UNITS = 4  # labels (10 ms): nearer to a silence's border, presence is not judged
-LIPS = ("P", "B", "M", "F", "V")  # phones whose misses everybody sees
 CLOSED_CM = 0.15  # lip opening over rest under which a mouth counts as closed
-LEAD = 4000  # samples before a piece's first window: what its rooms and codecs still ring of
+MARGIN = WINDOW_SAMPLES + max(LOOKAHEADS)  # samples of silence before and after a recording
+NOISE_SECONDS = 10  # of a recording without speech
 SPREAD = {"mouthStretch": 1.0, "mouthSmile": 1.0, "mouthPucker": -1.0, "mouthFunnel": -1.0}  # width of the mouth
 LABEL_JITTER = (0.2, 0.6, 0.2)  # weight of the labels 10 ms before, at, and 10 ms after: alignments err by as much
 
@@ -65,22 +76,21 @@ class SpeechConfig:
     """Everything that decides the result of a run."""
 
     lookahead_samples: int = DEFAULT_LOOKAHEAD
-    steps: int = 3000
-    pieces: int = 16  # a step
-    piece_frames: int = 12  # consecutive embeddings of each piece
+    steps: int = 9000
+    batch: int = 128  # windows, each of another moment
+    epoch: int = 600  # steps after which every recording is degraded anew
     learning_rate: float = 2e-3
-    weight_decay: float = 2e-2
+    weight_decay: float = 3e-2
     label_smoothing: float = 0.05
-    lip_weight: float = 2.0  # of P B M F V in the phone losses
+    closure_weight: float = 2.5  # of P B M in the losses: a closure that is missed shows more than one too many
     viseme_weight: float = 0.5
     ahead_weight: float = 0.4
-    window_weight: float = 0.6
-    presence_weight: float = 0.5
+    presence_weight: float = 0.7
     articulation_weight: float = 0.5
-    noise_only_share: float = 0.08  # pieces without speech
-    masked_share: float = 0.3  # embeddings that hear nothing in a band
-    pitches: int = 2  # versions of every recording with another pitch
-    pitch: tuple[float, float] = (0.8, 1.25)
+    noise_only_share: float = 0.08  # of the recordings, without speech
+    masked_share: float = 0.4  # windows that lack bands and frames
+    tract_share: float = 0.6  # windows heard through another vocal tract and microphone
+    pitches: int = 4  # versions of every recording with another pitch
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     source: str = ""  # name of the Wav2Lip checkpoint whose convolutions are used as they are
     init: str = ""  # name of the avatar or run whose encoder the training begins with
@@ -95,14 +105,11 @@ class Corpus:
     phones: list[IntArray]
     articulation: list[FloatArray]  # [n, 3]: opening (cm), width, closed (0 or 1)
 
+    near_border: list[NDArray[np.bool_]]  # near_border(phones)
+
     @property
     def speech(self) -> list[FloatArray]:
         return [v[0] for v in self.versions]
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        lengths = np.array([len(v[0]) for v in self.versions], np.float64)
-        return np.asarray(lengths / lengths.sum())
 
 
 def load_corpus(utterances: list[Utterance], data: Path) -> Corpus:
@@ -111,7 +118,7 @@ def load_corpus(utterances: list[Utterance], data: Path) -> Corpus:
         versions.append([read_speech(utterance.path(data)).samples])
         phones.append(utterance.phone_indices())
         articulation.append(mouth_shape(utterance, len(phones[-1])))
-    return Corpus(versions, phones, articulation)
+    return Corpus(versions, phones, articulation, [near_border(p) for p in phones])
 
 
 def add_pitches(corpus: Corpus, config: SpeechConfig) -> None:
@@ -120,7 +127,7 @@ def add_pitches(corpus: Corpus, config: SpeechConfig) -> None:
     for versions in tqdm(corpus.versions, desc="other pitches", unit="file"):
         # One lower and one higher, and so on.
         for k in range(config.pitches):
-            low, high = np.log(config.pitch)
+            low, high = np.log(config.augment.pitch)
             factor = float(np.exp(rng.uniform(low, low / 4) if k % 2 == 0 else rng.uniform(high / 4, high)))
             versions.append(change_pitch(versions[0], factor))
 
@@ -143,80 +150,110 @@ def near_border(phones: IntArray) -> NDArray[np.bool_]:
 
 
 @dataclass(frozen=True)
+class Degraded:
+    """Every recording as somebody else's microphone had it, for one epoch, and recordings of noise alone."""
+
+    sound: list[FloatArray]  # MARGIN samples of the surroundings before and after
+    speed: list[float]  # by which a recording is faster than its labels
+    source: list[int]  # index of the recording in the corpus; -1: noise alone
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        lengths = np.array([len(s) for s in self.sound], np.float64)
+        return np.asarray(lengths / lengths.sum())
+
+
+def degrade_corpus(config: SpeechConfig, corpus: Corpus, epoch: int) -> Degraded:
+    """The same for the same seed and epoch."""
+    rng = np.random.default_rng([config.seed, 1, epoch])
+    voices, degraded = corpus.speech, Degraded([], [], [])
+    for i, versions in enumerate(corpus.versions):
+        speech = versions[rng.integers(len(versions))]
+        speed = float(rng.uniform(*config.augment.speed)) if rng.random() < config.augment.speed_share else 1.0
+        # Lengths that a Fourier transform takes quickly.
+        heard = np.pad(speech, (0, next_fast_len(len(speech)) - len(speech)))
+        fast = change_speed(heard, next_fast_len(round(len(heard) / speed)) if speed != 1 else len(heard))
+        after = next_fast_len(len(fast) + 2 * MARGIN) - len(fast) - MARGIN
+        degraded.sound.append(degrade(rng, np.pad(fast, (MARGIN, after)), rms(speech), voices, config.augment))
+        degraded.speed.append(len(heard) / len(fast))
+        degraded.source.append(i)
+    count = round(config.noise_only_share / (1 - config.noise_only_share) * len(voices))
+    for _ in range(count):
+        level = 10 ** (rng.uniform(-70, -20) / 20) * (rng.random() > 0.1)
+        sound = noise(rng, NOISE_SECONDS * SAMPLE_RATE, voices, config.augment) * np.float32(level)
+        if rng.random() < 0.5:
+            sound = degrade(rng, sound, rms(sound), voices, config.augment)
+        degraded.sound.append(sound)
+        degraded.speed.append(1.0)
+        degraded.source.append(-1)
+    return degraded
+
+
+@dataclass(frozen=True)
 class Batch:
-    """A step's input and truth: G pieces of W consecutive frames.
+    """A step's input and truth: B windows.
 
     Labels at the encoder's own lookahead come first, then those at each of LOOKAHEADS.
     """
 
-    mel: Tensor  # [G W, 1, 80, 16]
-    phones: Tensor  # int64 [G, W, 1 + 6, 3]: the labels 10 ms before, at and 10 ms after
-    presence: Tensor  # [G, W] 0 or 1
-    judged: Tensor  # [G, W] 0 where presence is uncertain
-    articulation: Tensor  # [G, W, 3]
+    mel: Tensor  # [B, 1, 80, 16]
+    phones: Tensor  # int64 [B, 1 + 6, 3]: the labels 10 ms before, at and 10 ms after
+    presence: Tensor  # [B] 0 or 1
+    judged: Tensor  # [B] 0 where presence is uncertain
+    articulation: Tensor  # [B, 3]
 
 
-def training_batch(config: SpeechConfig, corpus: Corpus, step: int) -> Batch:
-    """The same for the same seed and step."""
-    rng = np.random.default_rng([config.seed, step])
-    frames, weights, voices = config.piece_frames, corpus.weights, corpus.speech
-    ends = LEAD + WINDOW_SAMPLES + SAMPLES_PER_FRAME * np.arange(frames)
-    samples = int(ends[-1])
+def training_batch(config: SpeechConfig, corpus: Corpus, degraded: Degraded, step: int) -> Batch:
+    """Windows of random moments of random recordings; the same for the same seed and step."""
+    rng = np.random.default_rng([config.seed, 0, step])
     backward = np.array([config.lookahead_samples, *LOOKAHEADS])
-    moments = ends[:, None] - backward  # [W, 7], of the piece
-    windows, phones, presence, judged, articulation = [], [], [], [], []
-    for _ in range(config.pieces):
-        if rng.random() < config.noise_only_share:
-            level = 10 ** (rng.uniform(-70, -20) / 20) * (rng.random() > 0.1)
-            piece = noise(rng, samples, voices, config.augment) * np.float32(level)
-            if rng.random() < 0.5:
-                piece = degrade(rng, piece, rms(piece), voices, config.augment)
-            labels = np.zeros((frames, len(backward), 3), np.int64)
-            phones.append(labels)
-            presence.append(np.zeros(frames))
-            judged.append(np.ones(frames))
-            articulation.append(np.tile(np.array([0, 0, 1], np.float32), (frames, 1)))
-        else:
-            i = rng.choice(len(weights), p=weights)
-            speech = corpus.versions[i][rng.integers(len(corpus.versions[i]))]
-            speed = float(rng.uniform(*config.augment.speed)) if rng.random() < config.augment.speed_share else 1.0
-            length = round(samples * speed)
-            start = int(rng.integers(-LEAD - WINDOW_SAMPLES, max(1, len(speech) - length // 2)))
-            piece = change_speed(cut(speech, start, length), samples)
-            piece = degrade(rng, piece, rms(voices[i]), voices, config.augment)
-            unit = np.floor((start + moments * length / samples) / UNIT).astype(int)
-            unit = np.clip(unit[..., None] + np.arange(-1, 2), 0, len(corpus.phones[i]) - 1)
-            phones.append(corpus.phones[i][unit])
-            own = unit[:, 0, 1]
-            presence.append(corpus.phones[i][own] > 0)
-            judged.append(~near_border(corpus.phones[i])[own])
-            articulation.append(corpus.articulation[i][own])
-        windows += [piece[end - WINDOW_SAMPLES : end] for end in ends]
-    mel = mel_of_windows(np.stack(windows).astype(np.float32))
-    for row in np.flatnonzero(rng.random(len(mel)) < config.masked_share):
-        band = rng.integers(MEL_BANDS)
-        mel[row, band : band + rng.integers(1, 12)] = mel[row].min()
-    return Batch(
-        torch.from_numpy(mel[:, None]), torch.from_numpy(np.stack(phones)),
-        torch.from_numpy(np.stack(presence).astype(np.float32)), torch.from_numpy(np.stack(judged).astype(np.float32)),
-        torch.from_numpy(np.stack(articulation)),
-    )  # fmt: skip
+    count = config.batch
+    windows = np.zeros((count, WINDOW_SAMPLES), np.float32)
+    phones = np.zeros((count, len(backward), 3), np.int64)
+    presence, judged = np.zeros(count, np.float32), np.ones(count, np.float32)
+    articulation = np.tile(np.array([0, 0, 1], np.float32), (count, 1))  # at rest
+    weights = degraded.weights
+    for row, k in enumerate(rng.choice(len(weights), count, p=weights)):
+        sound, i = degraded.sound[k], degraded.source[k]
+        end = int(rng.integers(WINDOW_SAMPLES, len(sound) + 1))
+        windows[row] = sound[end - WINDOW_SAMPLES : end]
+        if i < 0:
+            continue
+        labels = corpus.phones[i]
+        unit = np.floor((end - MARGIN - backward) * degraded.speed[k] / UNIT).astype(int)
+        around = unit[:, None] + np.arange(-1, 2)
+        inside = (around >= 0) & (around < len(labels))
+        phones[row] = np.where(inside, labels[np.clip(around, 0, len(labels) - 1)], 0)
+        presence[row] = phones[row, 0, 1] > 0
+        if 0 <= unit[0] < len(labels):
+            judged[row] = not corpus.near_border[i][unit[0]]
+            articulation[row] = corpus.articulation[i][unit[0]]
+    mel = mel_of_windows(windows)
+    for one in mel:
+        if rng.random() < config.tract_share:
+            one[:] = other_tract(rng, one[None], config.augment)[0]
+        if rng.random() < config.masked_share:
+            mask(rng, one, config.augment)
+    return Batch(*(torch.from_numpy(x) for x in (mel[:, None], phones, presence, judged, articulation)))
 
 
-def cut(speech: FloatArray, start: int, length: int) -> FloatArray:
-    """Samples start .. start + length - 1, zeros outside the recording."""
-    piece = np.zeros(length, np.float32)
-    first, end = max(0, start), min(len(speech), start + length)
-    if end > first:
-        piece[first - start : end - start] = speech[first:end]
-    return piece
-
-
-def phone_loss(logits: Tensor, labels: Tensor, weight: Tensor, smoothing: float) -> Tensor:
-    """Cross entropy; logits [..., P], labels [..., 3] with the weights LABEL_JITTER."""
+def phone_loss(logits: Tensor, labels: Tensor, closure_weight: float, smoothing: float) -> Tensor:
+    """Cross entropy; logits [..., P], labels [..., 3] with the weights LABEL_JITTER; P, B and M weigh
+    `closure_weight`.
+    """
     logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, 3)
     target = torch.zeros_like(logits).scatter_add_(1, labels, torch.tensor(LABEL_JITTER).expand(len(labels), 3))
+    weight = torch.tensor([closure_weight if p in LIPS_TOGETHER else 1.0 for p in PHONES])
     return F.cross_entropy(logits, target, weight, label_smoothing=smoothing)
+
+
+def viseme_loss(logits: Tensor, labels: Tensor, closure_weight: float) -> Tensor:
+    """Cross entropy of the phones' sums by viseme; arguments as of phone_loss, of the labels the middle one counts."""
+    viseme = visemes_of(logits.softmax(-1)).clamp_min(1e-6).log()
+    truth = torch.from_numpy(VISEME_OF_PHONE)[labels[..., 1]]
+    weight = torch.ones(len(VISEMES))
+    weight[VISEME_OF_PHONE[PHONES.index("P")]] = closure_weight
+    return F.nll_loss(viseme.flatten(0, -2), truth.flatten(), weight)
 
 
 def visemes_of(probability: Tensor) -> Tensor:
@@ -226,33 +263,19 @@ def visemes_of(probability: Tensor) -> Tensor:
     return probability @ sums
 
 
-def losses(
-    config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, batch: Batch, phone_weight: Tensor
-) -> dict[str, Tensor]:
+def losses(config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, batch: Batch) -> dict[str, Tensor]:
     """Every loss of a step, unweighted."""
-    shape = batch.presence.shape
     embedding, presence = encoder(batch.mel)
-    own = batch.phones[:, :, 0]
-    logits = heads.phone(embedding)
-    viseme = visemes_of(logits.softmax(1)).clamp_min(1e-6).log()
-    embeddings = embedding.unflatten(0, shape)
-    windows = embeddings.unfold(1, EMBEDDINGS, 1).transpose(2, 3)  # [G, W - 8, 9, E]
-    articulation = heads.articulation(embedding).unflatten(0, shape)
-    near = heads.phones_near(embedding)
+    phone, ahead, articulation = heads(embedding)
+    own, others = batch.phones[:, 0], batch.phones[:, 1 : 1 + ahead.shape[1]]
     return {
-        "phone": phone_loss(logits, own, phone_weight, config.label_smoothing),
-        "viseme": F.nll_loss(viseme, torch.from_numpy(VISEME_OF_PHONE)[own[..., 1].flatten()]),
-        "ahead": phone_loss(
-            near, batch.phones[:, :, 1 : 1 + near.shape[1]].flatten(0, 1), phone_weight, config.label_smoothing
-        ),
-        "window": phone_loss(
-            heads.phones_at(windows.flatten(0, 1)), batch.phones[:, EMBEDDINGS - 1 :, 1:].flatten(0, 1), phone_weight,
-            config.label_smoothing,
-        ),
-        "presence": F.binary_cross_entropy(presence.unflatten(0, shape)[..., 0], batch.presence, batch.judged),
-        "articulation": F.smooth_l1_loss(articulation[..., :2], batch.articulation[..., :2], beta=0.1)
-        + F.binary_cross_entropy_with_logits(articulation[..., 2], batch.articulation[..., 2]),
-    }  # fmt: skip
+        "phone": phone_loss(phone, own, config.closure_weight, config.label_smoothing),
+        "viseme": viseme_loss(phone, own, config.closure_weight),
+        "ahead": phone_loss(ahead, others, config.closure_weight, config.label_smoothing),
+        "presence": F.binary_cross_entropy(presence[:, 0], batch.presence, batch.judged),
+        "articulation": F.smooth_l1_loss(articulation[:, :2], batch.articulation[:, :2], beta=0.1)
+        + F.binary_cross_entropy_with_logits(articulation[:, 2], batch.articulation[:, 2]),
+    }
 
 
 @dataclass(frozen=True)
@@ -278,17 +301,18 @@ def hear(encoder: AudioEncoder, speech: FloatArray) -> Heard:
 
 @torch.no_grad()
 def evaluate(
-    encoder: AudioEncoder, heads: SpeechHeads, corpus: Corpus, lookahead_samples: int, every: int = 1
+    config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, corpus: Corpus, every: int = 1
 ) -> dict[str, float]:
     """Accuracies on whole recordings of held-out speakers, clean, read from one embedding at the encoder's own
     lookahead.
     """
+    heads.eval()
     right: dict[str, list[NDArray[np.bool_]]] = {}
     for speech, phones in zip(corpus.speech[::every], corpus.phones[::every], strict=True):
         heard = hear(encoder, speech)
-        moment = heard.ends - lookahead_samples
+        moment = heard.ends - config.lookahead_samples
         inside = (moment >= 0) & (moment < len(speech))
-        probability = heads.phone(torch.from_numpy(heard.windows[inside, -1])).softmax(1)
+        probability = heads(torch.from_numpy(heard.windows[inside, -1]))[0].softmax(1)
         unit = moment[inside] // UNIT
         truth = phones[unit]
         viseme, viseme_truth = visemes_of(probability).numpy().argmax(1), VISEME_OF_PHONE[truth]
@@ -316,7 +340,7 @@ def train(
     if init is not None:
         encoder = load_encoder(init)[0]
     if source is not None:
-        load_wav2lip(encoder, source)
+        encoder = load_wav2lip(source)
         encoder.audio_encoder.requires_grad_(False)
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster on a CPU
     utterances = load_utterances(data)
@@ -324,24 +348,29 @@ def train(
     add_pitches(corpus, config)
     held_out = load_corpus([u for u in utterances if u.held_out and u.corpus == "librispeech"], data)
 
-    phone_weight = torch.tensor([config.lip_weight if p in LIPS else 1.0 for p in PHONES])
     trained = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
     optimizer = torch.optim.AdamW(trained, config.learning_rate, weight_decay=config.weight_decay)
     checkpoint = Checkpoint(folder, {"encoder": encoder, "heads": heads}, optimizer)
     first = checkpoint.load()
     started = time.monotonic()
     factors = {
-        "phone": 1.0, "viseme": config.viseme_weight, "ahead": config.ahead_weight, "window": config.window_weight,
+        "phone": 1.0, "viseme": config.viseme_weight, "ahead": config.ahead_weight,
         "presence": config.presence_weight, "articulation": config.articulation_weight,
     }  # fmt: skip
 
-    with ThreadPoolExecutor(1) as reader:
-        coming = reader.submit(training_batch, config, corpus, first)
+    # A thread of its own for the sound of the next epoch, and one for the next batch.
+    with ThreadPoolExecutor(1) as microphone, ThreadPoolExecutor(1) as reader:
+        heard = degrade_corpus(config, corpus, first // config.epoch)
+        next_heard = microphone.submit(degrade_corpus, config, corpus, first // config.epoch + 1)
+        coming = reader.submit(training_batch, config, corpus, heard, first)
         for step in tqdm(
             range(first, config.steps), initial=first, total=config.steps, desc="audio encoder", unit="step"
         ):
             batch = coming.result()
-            coming = reader.submit(training_batch, config, corpus, step + 1)
+            if (step + 1) % config.epoch == 0:
+                heard = next_heard.result()
+                next_heard = microphone.submit(degrade_corpus, config, corpus, (step + 1) // config.epoch + 1)
+            coming = reader.submit(training_batch, config, corpus, heard, step + 1)
 
             # Learning rate: a twentieth of the run to rise, then a cosine to nothing.
             progress = step / config.steps
@@ -350,9 +379,11 @@ def train(
                 group["lr"] = config.learning_rate * max(scale, 0.005)
 
             encoder.train()
+            heads.train()
             if source is not None:
                 encoder.audio_encoder.eval()
-            parts = losses(config, encoder, heads, batch, phone_weight)
+            torch.manual_seed(config.seed * 1_000_003 + step)  # dropout, the same after an interruption
+            parts = losses(config, encoder, heads, batch)
             loss = sum(factors[name] * value for name, value in parts.items())
             assert isinstance(loss, Tensor)
             optimizer.zero_grad()
@@ -361,8 +392,8 @@ def train(
 
             if step % 50 == 0:
                 log_line(folder, step=step, **{f"{k}_loss": v.item() for k, v in parts.items()})
-            if step % 400 == 399:
-                log_line(folder, step=step, **evaluate(encoder, heads, held_out, config.lookahead_samples, 3))
+            if step % 1000 == 999:
+                log_line(folder, step=step, **evaluate(config, encoder, heads, held_out, 3))
                 plot_log(folder)
             checkpoint.save_if_due(step + 1)
     checkpoint.save(config.steps)
@@ -375,7 +406,7 @@ def _save(
     """Writes encoder.safetensors, float16, with the configuration and the figures on held-out speakers in its
     metadata.
     """
-    figures = evaluate(encoder, heads, held_out, config.lookahead_samples)
+    figures = evaluate(config, encoder, heads, held_out)
     path = folder / "encoder.safetensors"
     state = {k: v.half().contiguous() for k, v in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
     save_file(state, path, {"config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures)})

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
 from networks.contract import EMBEDDINGS, SAMPLES_PER_FRAME
-from networks.speech_heads import LOOKAHEADS
+from networks.readout import LOOKAHEADS
 from realtime.sound_file import read_speech
 from studio.speech_curves import expression_curves
 from training.augment import AugmentConfig, stranger

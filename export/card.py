@@ -1,0 +1,38 @@
+"""The fidelity card: what `python -m bench fidelity` measured of an avatar, kept in its avatar.json."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from realtime.avatar import load_avatar
+from realtime.errors import MiravoxError
+
+SUMMARY = ("flicker_ratio", "seam_ratio", "teeth_sharpness", "lse")
+LIPS = ("aperture_mm", "width_mm", "closure")
+
+
+def write_card(avatar: Path, result: Path) -> None:
+    """Puts the figures of a result file into the avatar's description.
+
+    Raises MiravoxError if the avatar is not valid, or the file is no result of bench fidelity.
+    """
+    info = load_avatar(avatar).info
+    try:
+        measured = json.loads(result.read_text())
+        figures = dict(measured["figures"])
+        card = {name: parts for name, parts in figures.items() if isinstance(parts, dict) and "frame" in parts}
+        card |= {name: figures[name] for name in SUMMARY} | {"lips": {k: figures["geometry"][k] for k in LIPS}}
+        card["measured"] = {
+            "commit": measured["commit"], "hardware": measured["hardware"], "frames": measured["config"]["frames"],
+            "inpaint_share": measured["inpaint_share"],
+        }  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise MiravoxError(
+            str(result), found=f"no such result ({error})", wanted="what `python -m bench fidelity --json F` writes",
+            remedy="Measure the avatar, then name that file.",
+        ) from error  # fmt: skip
+    partial = avatar / "avatar.json.partial"
+    partial.write_text(json.dumps({**info, "fidelity": card}, indent=2) + "\n")
+    os.replace(partial, avatar / "avatar.json")
