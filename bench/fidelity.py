@@ -238,7 +238,7 @@ class Rows:
     images: list[dict[str, dict[str, float]]] = field(default_factory=list)
     seam: list[float] = field(default_factory=list)
     teeth: list[float] = field(default_factory=list)
-    flicker: list[float] = field(default_factory=list)
+    flicker: list[tuple[float, float]] = field(default_factory=list)  # of each run: painted, true
     jitter: list[tuple[float, float]] = field(default_factory=list)  # mm: predicted, true
 
     def figures(self) -> dict[str, object]:
@@ -251,15 +251,13 @@ class Rows:
             }
             for part in parts
         }
-        for name, values in (
-            ("seam_ratio", self.seam),
-            ("teeth_sharpness", self.teeth),
-            ("flicker_ratio", self.flicker),
-        ):
+        for name, values in (("seam_ratio", self.seam), ("teeth_sharpness", self.teeth)):
             out[name] = float(np.mean(values)) if values else None
+        # Of all runs together: where the head stands still the original hardly changes at all.
+        painted, true = np.sqrt(np.square(self.flicker).mean(0)) if self.flicker else (0.0, 0.0)
+        out["flicker_ratio"] = float(painted / true) if true else None
         if self.jitter:
-            predicted, true = np.mean(self.jitter, 0)
-            out["jitter_mm"] = {"predicted": float(predicted), "true": float(true)}
+            out["jitter_mm"] = dict(zip(("predicted", "true"), np.mean(self.jitter, 0).tolist(), strict=True))
         return out
 
 
@@ -274,9 +272,8 @@ def measure_run(rows: Rows, watch: Watch, frames: list[int], painted: list[Paint
         points, kept = watch.steady(frame, p)
         sampled.append((metrics.sample(p.image, points), metrics.sample(image, points)))
         steady.append(kept)
-    painted_FN, true_FN = (np.stack(x) for x in zip(*sampled, strict=True))
-    flicker = metrics.flicker_ratio(painted_FN, true_FN, np.stack(steady))
-    rows.flicker += [] if flicker is None else [flicker]
+    of_painted, of_true = (metrics.flicker(np.stack(luma), np.stack(steady)) for luma in zip(*sampled, strict=True))
+    rows.flicker += [] if of_painted is None or of_true is None else [(of_painted, of_true)]
     displaced = [p.vertices for p in painted if p.vertices is not None]
     if len(displaced) == len(frames):
         moved = np.unique(np.asarray(watch.dataset.geometry["triangles"]))

@@ -86,20 +86,16 @@ def sample(image: ByteArray, points_N2: FloatArray) -> NDArray[np.float64]:
     return np.asarray(ndimage.map_coordinates(luma(image), points_N2[:, ::-1].T - 0.5, order=1, mode="nearest"))
 
 
-def flicker_ratio(painted_FN: FloatArray, true_FN: FloatArray, steady_FN: Mask) -> float | None:
-    """How much more skin that stays itself changes from frame to frame than the original's; 1 is as steady.
-
-    RMS of the change between consecutive frames of luma sampled at points that move with the skin, painted over true.
+def flicker(luma_FN: FloatArray, steady_FN: Mask) -> float | None:
+    """How much skin that stays itself changes from frame to frame: RMS of the change of luma, sampled at points that
+    move with the skin; None without such points.
 
     Args:
         steady_FN: points that are visible, painted, and not deformed since the frame before; those of frame 0 count
             not.
     """
     steady = steady_FN[1:] & steady_FN[:-1]
-    if not steady.any():
-        return None
-    change = [float(np.sqrt(np.mean(np.diff(x, axis=0)[steady] ** 2))) for x in (painted_FN, true_FN)]
-    return change[0] / max(change[1], 1e-9)
+    return float(np.sqrt(np.mean(np.diff(luma_FN, axis=0)[steady] ** 2))) if steady.any() else None
 
 
 def jitter(vertices_FV3: FloatArray) -> float:
@@ -109,5 +105,5 @@ def jitter(vertices_FV3: FloatArray) -> float:
 
 def mean_interval(values: list[float]) -> tuple[float, float]:
     """95 % interval of a mean by the normal distribution; of clips, not of frames, which are not independent."""
-    reach = 1.96 * float(np.std(values, ddof=1)) / np.sqrt(len(values)) if len(values) > 1 else float("inf")
+    reach = 1.96 * float(np.std(values, ddof=1)) / len(values) ** 0.5 if len(values) > 1 else float("inf")
     return float(np.mean(values)) - reach, float(np.mean(values)) + reach
