@@ -43,7 +43,6 @@ FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 Figures = dict[str, object]
 
-NETWORKS = ("color", "onnx", "baked")
 RUN = 5  # consecutive frames
 STEADY_MM = 0.1  # skin that is displaced by less from one frame to the next stays itself
 NEAR_CM = 0.4  # a vertex is visible if its pixel shows a canonical point as near as this
@@ -289,7 +288,7 @@ def fidelity(
     SyncNet's weights are there; and the inpaint region's share of the frame.
 
     Args:
-        networks: of NETWORKS; the last one is the one that runs live.
+        networks: of color, onnx and baked; the last one is the one that runs live.
         beside: the same avatar with other composition networks, by whose names they are measured, too.
     """
     inpaint = Inpaint(dataset, widest_expression(avatar, dataset))

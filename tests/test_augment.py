@@ -97,20 +97,40 @@ def test_clipping_and_bands(speech: np.ndarray) -> None:
 
 def test_another_tract_moves_formants_and_keeps_the_rhythm() -> None:
     """A tone's band moves by the scale in frequency, and every frame alike."""
-    from realtime.mel import HIGH_HZ, LOW_HZ, hz_to_mel, mel_of_windows
-    from training.augment import AugmentConfig, other_tract
+    from realtime.mel import hz_to_mel, mel_of_windows
+    from training.augment import AugmentConfig, band_centres, other_tract
 
     t = np.arange(3800) / SECOND
     tone = np.asarray(0.3 * np.sin(2 * np.pi * 1500 * t) * (t > 0.1), np.float32)
-    mel = mel_of_windows(tone[None])
-    config = AugmentConfig(vocal_tract=(1.1, 1.1000001), tilt_db=0)
-    moved = other_tract(np.random.default_rng(0), mel, config)
-    low, high = hz_to_mel(np.array([LOW_HZ, HIGH_HZ]))
-    shift = (hz_to_mel(np.array([1500.0])) - hz_to_mel(np.array([1500 / 1.1])))[0] * 81 / (high - low)
-    assert mel[0, :, -1].argmax() - moved[0, :, -1].argmax() == pytest.approx(shift, abs=1)
-    assert (moved[0].max(0) > 0).tolist() == (mel[0].max(0) > 0).tolist(), "the same frames are loud"
+    (mel,) = mel_of_windows(tone[None])
+    moved = other_tract(np.random.default_rng(0), mel, AugmentConfig(vocal_tract=(1.25, 1.2500001), tilt_db=0))
+    step = band_centres()[1] - band_centres()[0]
+    shift = (hz_to_mel(np.array([1500.0])) - hz_to_mel(np.array([1500 / 1.25])))[0] / step
+    assert shift > 3 and mel[:, -1].argmax() - moved[:, -1].argmax() == pytest.approx(shift, abs=1)
+    assert (moved.max(0) > 0).tolist() == (mel.max(0) > 0).tolist(), "the same frames are loud"
     tilted = other_tract(np.random.default_rng(0), mel, AugmentConfig(vocal_tract=(1.0, 1.0000001)))
     assert np.abs(tilted - mel).max() > 0.2 and np.abs(tilted).max() <= 4
+
+
+def test_kinds_of_noise_are_what_they_say(speech: np.ndarray) -> None:
+    from training.augment import babble, modulated, rms, tones
+
+    rng = np.random.default_rng(5)
+
+    def peak_over_median(sound: np.ndarray) -> float:
+        spectrum = np.abs(np.fft.rfft(sound[SECOND : 2 * SECOND]))
+        return float(spectrum.max() / np.median(spectrum))
+
+    def level_range_db(sound: np.ndarray) -> float:
+        levels = [20 * np.log10(rms(piece)) for piece in np.split(sound, 60)]
+        return float(max(levels) - min(levels))
+
+    white = np.asarray(rng.standard_normal(3 * SECOND), np.float32)
+    assert peak_over_median(white) < 8 and level_range_db(white) < 3
+    assert np.median([peak_over_median(tones(rng, 3 * SECOND)) for _ in range(9)]) > 100
+    assert np.median([level_range_db(modulated(rng, 3 * SECOND)) for _ in range(9)]) > 6
+    long = babble(rng, 20 * SECOND, [speech], 6)
+    assert min(rms(quarter) for quarter in np.split(long, 4)) > 0.5 * rms(long), "voices go on to the end"
 
 
 def test_masked_bands_and_frames_hear_nothing() -> None:

@@ -43,6 +43,16 @@ def encoder_path(torch: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def few_voices(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two short recordings are all the speech there is."""
+    import training.voices as voices
+    from training.phones import load_utterances
+
+    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:2]
+    monkeypatch.setattr(voices, "load_utterances", lambda data: few)
+
+
 # A face that is trained in a second.
 TINY: dict[str, Any] = {
     "steps": 2, "frame_step": 4, "frames_per_step": 2, "pixels_per_frame": 64, "pixels_kept_per_frame": 256,
@@ -108,19 +118,14 @@ def test_the_packed_folder_loads_and_renders(packed: Path) -> None:
 
 
 def test_a_new_projection_leaves_the_rest_of_the_face(
-    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, few_voices: None, tmp_path: Path
 ) -> None:  # fmt: skip
     """For another encoder the projection is trained from nothing, for the same one from what it was."""
     from safetensors.torch import load_file, save_file
 
-    import training.voices as voices
     from networks.audio_encoder import AudioEncoder
-    from training.phones import load_utterances
     from training.projection import ProjectionTraining, train
 
-    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:2]
-    monkeypatch.setattr(voices, "load_utterances", lambda data: few)
     torch.manual_seed(7)
     other = tmp_path / "encoder.safetensors"
     state = {k: v.half().contiguous() for k, v in AudioEncoder().state_dict().items() if "num_batches" not in k}
@@ -140,18 +145,13 @@ def test_a_new_projection_leaves_the_rest_of_the_face(
 
 
 def test_two_actors_share_the_projection(
-    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, data_folder: Path, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, few_voices: None, tmp_path: Path
 ) -> None:  # fmt: skip
     """Trained in turns, each has deformation and colour of its own; the projection has learnt from both."""
     from safetensors.torch import load_file
 
-    import training.voices as voices
     from training.face import FaceConfig, train
-    from training.phones import load_utterances
 
-    few = [u for u in load_utterances(data_folder) if u.corpus == "librispeech" and u.seconds < 6][:2]
-    monkeypatch.setattr(voices, "load_utterances", lambda data: few)
     config = FaceConfig(**TINY, ema_decay=0.0)
     one = load_file(train(config, dataset_folder, encoder_path, tmp_path / "face", second=dataset_folder))
     other = load_file(tmp_path / "face" / "second" / "face.safetensors")
@@ -167,6 +167,67 @@ def test_two_actors_share_the_projection(
     assert differ(one, alone, "projection") and differ(one, other, "projection")
     key = "projection.features.0.weight"
     assert (one[key] - other[key]).abs().max() < 2 * config.learning_rate, "one network, a step apart"
+
+
+def test_fidelity_of_every_network(
+    packed: Path, dataset_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only what is inside the mask is painted; each network, and another avatar beside it, has its figures."""
+    import bench.fidelity as bench
+    from realtime.avatar import load_avatar
+    from training.dataset import load_dataset
+    from training.inpaint import Inpaint
+
+    avatar, dataset = load_avatar(packed), load_dataset(dataset_folder)
+    frame = next(t.first for t in dataset.takes if t.held_out)
+    ((_, image),) = dataset.frames({frame})
+    results = {}
+    for network in ("color", "onnx", "baked"):
+        reenactment = bench.Reenactment(avatar, dataset, Inpaint(dataset), network)
+        painted = results[network] = reenactment.paint(frame, image)
+        reenactment.close()
+        assert np.array_equal(painted.image[painted.mask == 0], image[painted.mask == 0])
+        assert (painted.image[painted.mask == 1] != image[painted.mask == 1]).any()
+        assert (painted.vertices is None) == (network == "baked") and painted.covered.any()
+    unknown = (results["color"].mask == 1) & ~results["color"].covered
+    assert not results["color"].image[unknown].any(), "the colour network alone leaves what it does not cover"
+
+    lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
+    monkeypatch.setattr(bench, "held_out_articulation", lambda avatar: {"ljspeech": lips, "librispeech": lips})
+    figures, share = bench.fidelity(avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,))
+    assert {"color", "baked", "strided16", "geometry", "flicker_ratio", "seam_ratio", "lse"} <= figures.keys()
+    for network in ("color", "baked", "strided16"):
+        parts = figures[network]
+        assert isinstance(parts, dict) and {"frame", "face", "lower_face", "mouth"} <= parts.keys()
+        assert 0 < parts["lower_face"]["psnr"] < parts["frame"]["psnr"]
+    assert figures["lse"] is None and 0 < share < 0.3 and (tmp_path / "sheet.png").stat().st_size > 1000
+    assert "| strided16 | mouth |" in bench.table(figures, share)
+
+
+def test_composition_is_trained_on_patches(
+    torch: Any, packed: Path, dataset_folder: Path, encoder_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from networks.composition import Composition
+    from training.composition import CompositionTraining, train
+
+    seen: list[tuple[int, ...]] = []
+    real = Composition.forward
+
+    def watched(self: Composition, layers: Any) -> Any:
+        if self.training:
+            seen.append(tuple(layers.shape))
+        return real(self, layers)
+
+    monkeypatch.setattr(Composition, "forward", watched)
+    config = CompositionTraining(
+        network="dilated", side=64, patch=32, steps=2, batch=2, targets=4, held_out_targets=1, lambda_vgg=0
+    )
+    place = packed.parent
+    path = train(
+        config, dataset_folder, encoder_path, place / "face" / "face.safetensors", place / "baked", tmp_path / "run",
+        resume=False,
+    )  # fmt: skip
+    assert seen == [(2, 6, 32, 32)] * 2 and path.is_file()
 
 
 def test_packed_networks_are_the_trained_ones(packed: Path) -> None:

@@ -1,7 +1,7 @@
 """What happens to speech between a mouth and the encoder: other voices' noise, rooms, microphones, codecs.
 
-All but the last works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
-milliseconds, so that phone labels stay true; vocal tracts, and what is masked, are changed in the mel spectrogram.
+Nearly everything works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
+milliseconds, so that phone labels stay true; other vocal tracts and masks are made in the mel spectrogram.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 
 import av
 import numpy as np
@@ -49,7 +50,7 @@ class AugmentConfig:
     speed_share: float = 0.5
     speed: tuple[float, float] = (0.85, 1.18)  # pitch and formants move with it
     pitch: tuple[float, float] = (0.8, 1.25)  # of a stranger, and of the versions of a recording, at the same speed
-    vocal_tract: tuple[float, float] = (0.88, 1.14)  # formants over another's
+    vocal_tract: tuple[float, float] = (0.88, 1.14)  # frequencies of a formant over another speaker's
     tilt_db: float = 6.0  # RMS of a random response over the bands
     masked_bands: int = 14  # at most, twice
     masked_frames: int = 4  # at most
@@ -251,18 +252,23 @@ def delay_of(late_S: FloatArray, speech_S: FloatArray, most: int = 640) -> int:
     return step * max(shifts, key=lambda s: float(np.dot(np.roll(late, -s)[middle], speech[middle])))
 
 
-def other_tract(rng: np.random.Generator, mel_BMF: FloatArray, config: AugmentConfig) -> FloatArray:
-    """Mel spectrograms [B, 80, 16] of one piece as another vocal tract and another microphone would shape them: all
-    frequencies scaled alike (Jaitly and Hinton 2013), and a smooth random response over the bands; the rhythm and the
-    pitch marks stay.
-    """
+@cache
+def band_centres() -> NDArray[np.float64]:
+    """Centres of the mel bands, [80], in mel."""
     low, high = hz_to_mel(np.array([LOW_HZ, HIGH_HZ]))
-    centres = np.linspace(low, high, MEL_BANDS + 2)[1:-1]
-    scaled = hz_to_mel(mel_to_hz(centres) * np.exp(rng.uniform(*np.log(config.vocal_tract))))
-    bands = np.interp(scaled, centres, np.arange(MEL_BANDS))
+    return np.asarray(np.linspace(low, high, MEL_BANDS + 2)[1:-1])
+
+
+def other_tract(rng: np.random.Generator, mel_MF: FloatArray, config: AugmentConfig) -> FloatArray:
+    """A mel spectrogram [80, 16] as another vocal tract and another microphone would shape it: all frequencies scaled
+    alike (Jaitly and Hinton 2013), and a smooth random response over the bands; the rhythm stays.
+    """
+    low, high = np.log(config.vocal_tract)
+    scaled = hz_to_mel(mel_to_hz(band_centres()) * np.exp(rng.uniform(low, high)))
+    bands = np.interp(scaled, band_centres(), np.arange(MEL_BANDS))
     below = np.minimum(bands.astype(int), MEL_BANDS - 2)
     share = (bands - below).astype(np.float32)[:, None]
-    warped = mel_BMF[:, below] * (1 - share) + mel_BMF[:, below + 1] * share
+    warped = mel_MF[below] * (1 - share) + mel_MF[below + 1] * share
     waves = np.cos(np.pi * np.arange(1, 5)[:, None] * np.linspace(0, 1, MEL_BANDS) + rng.uniform(0, 6.3, (4, 1)))
     response_db = rng.normal(0, config.tilt_db / np.sqrt(2), 4) @ waves
     response = 2 * MAX_ABS * response_db / -FLOOR_DB

@@ -9,11 +9,11 @@ from pathlib import Path
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import Tensor
 
 from networks.audio_encoder import FIRST_WEIGHT, WAV2LIP, AudioEncoder, sizes_of
 from networks.contract import DEFAULT_LOOKAHEAD
 from realtime.errors import MiravoxError
+from training.foreign import read_state_dict
 
 
 def load_encoder(path: Path) -> tuple[AudioEncoder, dict[str, object]]:
@@ -71,22 +71,12 @@ def load_wav2lip(path: Path) -> AudioEncoder:
 
     Raises MiravoxError if the file is missing, is no state dict, or lacks the audio encoder.
     """
-    if not path.is_file():
-        raise MiravoxError(
-            str(path), found="no such file", wanted="a Wav2Lip checkpoint",
-            remedy="Download wav2lip.pth or wav2lip_gan.pth from its authors, whose licence is for research only.",
-        )  # fmt: skip
-    try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds for what is not a checkpoint
-        raise MiravoxError(
-            str(path), found=f"a file that is not only tensors ({str(error).splitlines()[0]})",
-            wanted="a checkpoint that torch.load reads with weights_only=True",
-            remedy="Save its state dict alone: torch.save({'state_dict': checkpoint['state_dict']}, path).",
-        ) from error  # fmt: skip
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
-    state = {str(k).removeprefix("module."): v for k, v in state.items()}
-    state = {k: v for k, v in state.items() if k.startswith("audio_encoder.") and isinstance(v, Tensor)}
+    loaded = read_state_dict(
+        path, "a Wav2Lip checkpoint",
+        "Download wav2lip.pth or wav2lip_gan.pth from its authors, whose licence is for research only.",
+    )  # fmt: skip
+    state = {k.removeprefix("module."): v for k, v in loaded.items()}
+    state = {k: v for k, v in state.items() if k.startswith("audio_encoder.")}
     encoder = AudioEncoder(WAV2LIP)
     wanted = {k: v.shape for k, v in encoder.state_dict().items() if k.startswith("audio_encoder.")}
     needed = {k for k in wanted if not k.endswith("num_batches_tracked")}

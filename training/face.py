@@ -273,6 +273,8 @@ class Actor:
     checked: Pixels  # of held-out takes
     patches: Patches | None
     voice_loss: VoiceLoss | None
+    used: NDArray[np.int64]  # vertices of any triangle
+    density: NDArray[np.float32]  # how often each of them is drawn
     networks: FaceNetworks
     averaged: FaceNetworks  # exponential moving average: what is kept
 
@@ -301,7 +303,12 @@ def load_actor(
     if projection is not None:
         networks.projection = projection
     averaged = copy.deepcopy(networks).requires_grad_(False)
-    return Actor(folder, dataset, windows, pixels, checked, patches, voice_loss, networks, averaged)
+    used = np.unique(np.asarray(dataset.geometry["triangles"]))
+    density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
+    return Actor(
+        folder, dataset, windows, pixels, checked, patches, voice_loss, used, density / density.sum(), networks,
+        averaged,
+    )  # fmt: skip
 
 
 def held_out_frames(dataset: Dataset) -> list[int]:
@@ -337,9 +344,7 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
     color_l1 = (weight * (rgb - color.float() / 255).abs().sum(-1)).mean()
 
     # Displacement of random vertices.
-    used = np.unique(np.asarray(dataset.geometry["triangles"]))
-    density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
-    chosen = used[rng.choice(len(used), config.vertices_per_frame, p=density / density.sum())]
+    chosen = actor.used[rng.choice(len(actor.used), config.vertices_per_frame, p=actor.density)]
     truth = torch.from_numpy(
         np.einsum("fc,cvx->fvx", dataset.expression[frames], dataset.basis[:, chosen]).astype(np.float32)
     )

@@ -21,6 +21,7 @@ from torch import Tensor
 from networks.contract import SAMPLE_RATE
 from networks.syncnet import FACE_FRAMES, FACE_SIDE, MFCC_COEFFICIENTS, MFCC_FRAMES, SyncNet
 from realtime.errors import MiravoxError
+from training.foreign import read_state_dict
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -96,25 +97,14 @@ def load_syncnet(path: Path) -> SyncNet:
     Raises MiravoxError if the file is missing, or is something else.
     """
     remedy = "Fetch syncnet_v2.model from its authors (robots.ox.ac.uk/~vgg/software/lipsync)."
-    if not path.is_file():
-        raise MiravoxError(str(path), found="no such file", wanted="SyncNet's weights", remedy=remedy)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and pickle raise many kinds for what is not a checkpoint
-        raise MiravoxError(
-            str(path), found=f"a file that is not only tensors ({str(error).splitlines()[0]})",
-            wanted="a state dict that torch.load reads with weights_only=True", remedy=remedy,
-        ) from error  # fmt: skip
+    state = read_state_dict(path, "SyncNet's weights", remedy)
     network = SyncNet()
-    wanted = {k: v.shape for k, v in network.state_dict().items()}
-    found = {k: v.shape for k, v in state.items() if isinstance(v, Tensor)} if isinstance(state, dict) else {}
-    odd = sorted(k for k, v in wanted.items() if found.get(k) != v and not k.endswith("num_batches_tracked"))
+    wanted = {k: v.shape for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+    odd = sorted(k for k, shape in wanted.items() if k not in state or state[k].shape != shape)
     if odd:
-        raise MiravoxError(
-            str(path), found=f"{odd[0]} of shape {tuple(found.get(odd[0], ())) or 'none'}",
-            wanted=f"SyncNet's, {tuple(wanted[odd[0]])}", remedy=remedy,
-        )  # fmt: skip
-    network.load_state_dict({k: state[k] for k in wanted if k in state}, strict=False)
+        found = f"{odd[0]} of shape {tuple(state[odd[0]].shape)}" if odd[0] in state else f"no {odd[0]}"
+        raise MiravoxError(str(path), found=found, wanted=f"SyncNet's, {tuple(wanted[odd[0]])}", remedy=remedy)
+    network.load_state_dict({k: state[k] for k in wanted}, strict=False)
     return network.eval()
 
 

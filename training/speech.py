@@ -231,7 +231,7 @@ def training_batch(config: SpeechConfig, corpus: Corpus, degraded: Degraded, ste
     mel = mel_of_windows(windows)
     for one in mel:
         if rng.random() < config.tract_share:
-            one[:] = other_tract(rng, one[None], config.augment)[0]
+            one[:] = other_tract(rng, one, config.augment)
         if rng.random() < config.masked_share:
             mask(rng, one, config.augment)
     return Batch(*(torch.from_numpy(x) for x in (mel[:, None], phones, presence, judged, articulation)))
