@@ -52,11 +52,16 @@ def test_voices_are_embedded_as_takes_are_and_kept(
     assert 2 * (frames + second) - 4 <= len(loaded.newest) <= 2 * (frames + second), "each once more, degraded"
     assert loaded.windows(np.array([len(loaded.newest) - 1])).shape == (1, EMBEDDINGS, 512)
 
+    strangers = voices.embed_voices(*arguments[:-2], 2.5, 0)
+    assert len(strangers.newest) > 3 * (frames + second) - 8, "each twice more, and perhaps once more"
+
     monkeypatch.setattr(voices, "embed_voices", None)
     again = voices.load_voices(tmp_path / "voices.safetensors", *arguments)
     assert np.array_equal(again.embeddings, loaded.embeddings) and np.array_equal(again.together, loaded.together)
     with pytest.raises(TypeError):
         voices.load_voices(tmp_path / "voices.safetensors", AudioEncoder(), *arguments[1:])
+    with pytest.raises(TypeError):
+        voices.load_voices(tmp_path / "voices.safetensors", *arguments[:-2], 2.0, 0)
 
 
 def test_open_lips_that_should_touch_cost_more(torch: Any) -> None:

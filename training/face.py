@@ -67,7 +67,7 @@ class FaceConfig:
     lambda_lips: float = 1.0  # of the lip aperture in the other voices
     voice_frames: int = 128  # a step, of other voices; 0: the film alone
     voice_vertices: int = 12  # a frame of them, besides the lips'
-    stranger_share: float = 0.5  # of the recordings are heard at another pitch through a bad microphone, too
+    stranger_share: float = 0.5  # how often every recording is heard again, at another pitch, through a bad microphone
     closure_weight: float = 4.0  # of frames that show P, B or M
     embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps

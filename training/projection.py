@@ -42,6 +42,7 @@ class ProjectionTraining:
     voice_frames: int = 256  # a step
     film_frames: int = 128  # a step
     learning_rate: float = 8e-4
+    stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
     closure_weight: float = 4.0  # of frames that show P, B or M
     lambda_lips: float = 2.0
     lambda_film: float = 20.0  # of the squared distance from the old b
@@ -79,7 +80,7 @@ def train(
     averaged = copy.deepcopy(networks.projection).requires_grad_(False)
     voices = load_voices(
         folder / "voices.safetensors", encoder, lookahead_of(info), dataset.expression_names, data_folder(),
-        face_config.stranger_share, config.seed + 1,
+        config.stranger_share, config.seed + 1,
     )  # fmt: skip
     heard = replace(face_config, voice_frames=config.voice_frames, closure_weight=config.closure_weight)
     voice_loss = VoiceLoss(heard, dataset, voices)
@@ -119,13 +120,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/avatar/projection"))
     parser.add_argument("--steps", type=int, default=ProjectionTraining.steps)
     parser.add_argument("--closure-weight", type=float, default=ProjectionTraining.closure_weight)
+    parser.add_argument("--stranger-share", type=float, default=ProjectionTraining.stranger_share)
     parser.add_argument("--lambda-lips", type=float, default=ProjectionTraining.lambda_lips)
     parser.add_argument("--lambda-film", type=float, default=ProjectionTraining.lambda_film)
     parser.add_argument("--seed", type=int, default=ProjectionTraining.seed)
     o = parser.parse_args()
     config = ProjectionTraining(
-        steps=o.steps, closure_weight=o.closure_weight, lambda_lips=o.lambda_lips, lambda_film=o.lambda_film,
-        seed=o.seed,
+        steps=o.steps, stranger_share=o.stranger_share, closure_weight=o.closure_weight, lambda_lips=o.lambda_lips,
+        lambda_film=o.lambda_film, seed=o.seed,
     )  # fmt: skip
     try:
         print(train(config, o.dataset, o.face, o.before, o.encoder, o.out))

@@ -39,7 +39,7 @@ class ReadoutTraining:
     weight_decay: float = 3e-2
     closure_weight: float = 2.5  # of P B M: a closure that is missed shows more than one too many
     viseme_weight: float = 1.0
-    stranger_share: float = 0.5  # of the recordings are heard once more, as a stranger would say them
+    stranger_share: float = 2.0  # how often every recording is heard again, as a stranger would say it
     seed: int = 0
 
 

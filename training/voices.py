@@ -43,9 +43,9 @@ class Voices:
     together: NDArray[np.bool_]  # [R], whether the frame shows P, B or M
     phones: NDArray[np.int8]  # [R, 6, 3]: LOOKAHEADS before the window's end, and 10 ms before and after that
 
-    def save(self, path: Path, encoder: str) -> None:
-        """Writes it to a file that says which encoder's embeddings these are."""
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path, {"encoder": encoder})
+    def save(self, path: Path, made_with: dict[str, str]) -> None:
+        """Writes it to a file that says which encoder and strangers these embeddings are of."""
+        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path, made_with)
 
     def windows(self, rows: IntArray) -> FloatArray:
         """A_TE of some frames, [len(rows), 9, 512], oldest first."""
@@ -57,19 +57,20 @@ def load_voices(
     cache: Path, encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path,
     stranger_share: float, seed: int,
 ) -> Voices:  # fmt: skip
-    """The voices of an earlier run with the same encoder, from `cache`; otherwise embeds them, and writes `cache`.
+    """The voices of an earlier run with the same encoder, strangers and seed, from `cache`; otherwise embeds them, and
+    writes `cache`.
 
     Without `expression_names` there is no expression.
     """
-    encoder_hash = weights_hash(encoder)
+    made_with = {"encoder": weights_hash(encoder), "strangers": f"{stranger_share}, seed {seed}"}
     if cache.is_file():
         with safe_open(cache, "np") as file:
-            if (file.metadata() or {}).get("encoder") == encoder_hash:
+            if (file.metadata() or {}) == made_with:
                 voices = Voices(**{name: file.get_tensor(name) for name in file.keys()})
                 if not expression_names or voices.expression.shape[1] == len(expression_names):
                     return voices
     voices = embed_voices(encoder, lookahead_samples, expression_names, data, stranger_share, seed)
-    voices.save(cache, encoder_hash)
+    voices.save(cache, made_with)
     return voices
 
 
@@ -77,11 +78,14 @@ def embed_voices(
     encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path, stranger_share: float,
     seed: int,
 ) -> Voices:  # fmt: skip
-    """Embeds every recording that may be trained on, and some of them once more as a stranger would say it."""
+    """Embeds every recording that may be trained on, and again, `stranger_share` times on average, as strangers would
+    say it.
+    """
     rng = np.random.default_rng(seed)
     utterances = [u for u in load_utterances(data) if not u.held_out]
     speeches = [read_speech(u.path(data)).samples for u in utterances]
-    again = np.flatnonzero(rng.random(len(utterances)) < stranger_share)
+    times = int(stranger_share) + (rng.random(len(utterances)) < stranger_share % 1)
+    again = np.repeat(np.arange(len(utterances)), times)
     config = AugmentConfig()
     embeddings, newest, expression, together, phones_heard = [], [], [], [], []
     count, reach = 0, EMBEDDINGS - 1
