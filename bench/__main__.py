@@ -1,4 +1,6 @@
-"""python -m bench fidelity | throughput | articulation | speech | latency [--json F]; sheet --png F; screenshots."""
+"""python -m bench fidelity | throughput | stages | startup | soak | articulation | speech | latency [--json F];
+compare A B; sheet --png F; screenshots.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +38,27 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     throughput.add_argument("--target", choices=("baked", "onnx"), default="baked")
     throughput.add_argument("--size", type=int, default=512)
 
+    stages = commands.add_parser("stages", help="what a frame costs, stage by stage")
+    stages.add_argument("--source", type=Path, help="the avatar's sample recording by default")
+    stages.add_argument("--seconds", type=float, default=20.0, help="of speech, 20 at most")
+    stages.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    stages.add_argument("--size", type=int, default=512)
+    stages.add_argument("--reference", action="store_true", help="time Wav2Lip's generator in turns with it")
+    stages.add_argument("--png", type=Path, help="picture of the figures")
+
+    startup = commands.add_parser("startup", help="from the process's start to the first frame; memory of a session")
+    startup.add_argument("--seconds", type=float, default=10.0, help="of rendering before memory is read")
+    startup.add_argument("--target", choices=("baked", "onnx"), default="baked")
+
+    soak = commands.add_parser("soak", help="memory, drift and late frames over a long stream to a headless browser")
+    soak.add_argument("minutes", type=float)
+    soak.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    soak.add_argument("--png", type=Path, help="picture of the memory")
+
+    compare = commands.add_parser("compare", help="two result files side by side")
+    compare.add_argument("first", type=Path)
+    compare.add_argument("second", type=Path)
+
     articulation = commands.add_parser("articulation", help="lips against phones on held-out speech")
 
     speech = commands.add_parser("speech", help="phones, visemes, presence and lips on speakers never heard")
@@ -60,9 +83,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     screenshots = commands.add_parser("screenshots", help="pictures of the page in every state")
     screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
 
-    for command in (fidelity, throughput, articulation, speech, latency, sheet, screenshots):
+    for command in (fidelity, throughput, stages, startup, soak, articulation, speech, latency, sheet, screenshots):
         command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, throughput, articulation, speech, latency):
+    for command in (fidelity, throughput, stages, startup, soak, articulation, speech, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -83,6 +106,11 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
     # Each bench is imported when it is asked for: throughput needs neither torch nor the training data.
     from bench.record import save
 
+    if o.command == "compare":
+        from bench import compare
+
+        compare.print_table(o.first, o.second)
+        return
     avatar = load_avatar(o.avatar)
     if o.command == "fidelity":
         from bench import fidelity
@@ -104,6 +132,28 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
             f"{result['frames']} frames of {o.size} x {o.size}, target {o.target}: {result['fps']:.1f} frames a second"
         )
         save(result, config, o.json)
+    elif o.command == "stages":
+        from bench import stages
+
+        timed = stages.stages(avatar, o.source or avatar.sample, o.seconds, o.target, o.size, o.reference)
+        stages.print_table(timed)
+        if o.png:
+            stages.plot(timed, o.png)
+        save(timed, config, o.json)
+    elif o.command == "startup":
+        from bench import startup
+
+        started = startup.startup(avatar, o.target, o.seconds)
+        startup.print_table(started)
+        save(started, config, o.json)
+    elif o.command == "soak":
+        from bench import soak
+
+        watched = soak.soak(avatar, o.target, o.minutes)
+        soak.print_table(watched)
+        if o.png:
+            soak.plot(watched, o.png)
+        save(watched, config, o.json)
     elif o.command == "articulation":
         from bench import articulation
 

@@ -169,15 +169,17 @@ class ServerProcess:
         self.stop()
 
 
-def wait_until(ready: Callable[[], bool], seconds: float, thing: str, wanted: str, found: Callable[[], str]) -> None:
-    """Returns when `ready()`; raises MiravoxError after so many seconds."""
+def wait_until(
+    ready: Callable[[], bool], seconds: float, thing: str, wanted: str, found: Callable[[], str], look: float = 0.05
+) -> None:
+    """Returns when `ready()`, asked every `look` seconds; raises MiravoxError after so many seconds."""
     end = time.monotonic() + seconds
     while not ready():
         if time.monotonic() > end:
             raise MiravoxError(
                 thing, found=f"none after {seconds:.0f} s ({found()})", wanted=wanted, remedy="See what it says."
             )
-        time.sleep(0.05)
+        time.sleep(look)
 
 
 def _program(thing: str, *names: str) -> str:

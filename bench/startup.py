@@ -1,0 +1,75 @@
+"""From the start of the process to the first frame, and what memory a session takes.
+
+    python -m bench startup --json F [--target baked] [--seconds 10]
+
+The server itself, a process of its own, says the sample recording into a file, so that it renders from the first
+moment without a browser; its own /stats tell when a frame is there.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+from bench.browser import ROOT, START_SECONDS, ServerProcess, wait_until
+from realtime.avatar import Avatar
+
+Figures = dict[str, Any]
+
+LOOK_SECONDS = 0.02  # between two looks at /stats
+
+
+def talking_server(avatar: Avatar, target: str, *more: str) -> list[str]:
+    """The command of a server whose avatar says its sample recording again and again, in one session."""
+    return [
+        sys.executable, str(ROOT / "run_stream.py"), "--avatar", str(avatar.folder.resolve()), "--target", target,
+        "--source", str(avatar.sample.resolve()), "--loop", *more,
+    ]  # fmt: skip
+
+
+def stats_of(server: ServerProcess) -> Figures:
+    with urllib.request.urlopen(f"{server.address}stats", timeout=5) as answer:
+        found: Figures = json.load(answer)
+    return found
+
+
+def memory_mb(server: ServerProcess) -> float:
+    """Resident memory of the server, 10^6 bytes."""
+    import psutil
+
+    return float(psutil.Process(server.process.pid).memory_info().rss / 1e6)
+
+
+def startup(avatar: Avatar, target: str, seconds: float) -> Figures:
+    """Seconds until the server answers and until it has rendered a frame; memory after `seconds` of rendering."""
+    with tempfile.TemporaryDirectory(prefix="miravox-bench-") as name:
+        folder = Path(name)
+        started = time.monotonic()
+        record = ("--record", str(folder / "talk.mp4"))
+        with ServerProcess(talking_server(avatar, target, *record), folder / "server.log") as server:
+            rendered: Figures = {}
+
+            def first_frame() -> bool:
+                rendered.update(stats_of(server)["frames"])
+                return bool(rendered["rendered"])
+
+            wait_until(first_frame, START_SECONDS, "server", "a rendered frame", server.tail, LOOK_SECONDS)
+            first = time.monotonic() - started
+            time.sleep(seconds)
+            return {
+                "target": target, "server_s": server.start_s, "first_frame_s": first, "rss_mb": memory_mb(server),
+                "frames": stats_of(server)["frames"],
+            }  # fmt: skip
+
+
+def print_table(figures: Figures) -> None:
+    print(
+        f"target {figures['target']}: the server answers {figures['server_s']:.2f} s after its start, the first frame "
+        f"is there after {figures['first_frame_s']:.2f} s, resident memory {figures['rss_mb']:.0f} MB "
+        f"after {figures['frames']['rendered']} frames"
+    )

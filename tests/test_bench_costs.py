@@ -1,0 +1,85 @@
+"""stages, startup, soak and compare: what a frame, a process and an hour cost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from realtime.errors import MiravoxError
+
+
+@pytest.mark.usefixtures("gl_context")
+def test_stages_add_up_to_the_frame(ada: Path, tmp_path: Path) -> None:
+    from bench.stages import plot, print_table, stages
+    from realtime.avatar import load_avatar
+
+    avatar = load_avatar(ada)
+    result = stages(avatar, avatar.sample, 1.2, "baked", 256, reference=False)
+    assert result["frames"] == 30 and "reference_ms" not in result
+    times = result["stages_ms"]
+    assert set(times) == {"latent", "face", "source", "composition", "conversion", "encoding"}
+    inside = sum(times[n]["median"] for n in ("latent", "face", "source", "composition"))
+    assert inside == pytest.approx(result["frame_ms"]["median"], rel=0.5)
+    assert result["frame_ms"]["median"] <= result["frame_ms"]["p95"] <= result["frame_ms"]["p99"]
+    assert result["cold"]["frame_ms"] > 0 and set(result["cold"]["stages_ms"]) == set(times)
+    print_table(result)
+    plot(result, tmp_path / "stages.png")
+    assert (tmp_path / "stages.png").stat().st_size > 5000
+
+
+def test_reference_is_as_large_as_wav2lips_generator(torch: Any) -> None:
+    """36 million parameters, 96 x 96 pixels; the exported network runs."""
+    from bench.stages import reference_network
+    from bench.wav2lip_generator import Generator
+
+    assert sum(p.numel() for p in Generator().parameters()) == pytest.approx(36.3e6, rel=0.01)
+    face = reference_network()()[0]
+    assert face.shape == (1, 3, 96, 96) and 0 < face.min() < face.max() < 1
+
+
+@pytest.mark.usefixtures("gl_context")
+def test_startup_watches_the_server_itself(ada: Path) -> None:
+    from bench.startup import startup
+    from realtime.avatar import load_avatar
+
+    figures = startup(load_avatar(ada), "baked", 1.0)
+    assert 0 < figures["server_s"] <= figures["first_frame_s"]
+    assert figures["frames"]["rendered"] > 1 and 100 < figures["rss_mb"] < 2000
+
+
+def test_a_soak_tells_growth_from_warming_up() -> None:
+    """Memory that rises by 50 MB in the first minutes and by 12 MB an hour after that; one frame in a hundred late."""
+    from bench.soak import figures_of
+
+    samples = [
+        {
+            "seconds": s, "rss_mb": 300 + min(50.0, s / 2) + 12 * s / 3600, "drift_ms": 30.0 if s < 60 else -2.0,
+            "rendered": 25.0 * s, "late": 0.25 * s if s > 600 else 150.0, "dropped": 0.0,
+        }
+        for s in range(0, 3600, 5)
+    ]  # fmt: skip
+    figures = figures_of(samples, 60)
+    assert figures["rss_slope_mb_per_hour"] == pytest.approx(12, abs=0.01)
+    assert figures["late_share"] == pytest.approx(0.01, abs=1e-3) and figures["dropped_share"] == 0
+    assert figures["drift_ms"] == 2.0 and figures["fps"] == pytest.approx(25)
+
+
+def test_results_are_compared_figure_by_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from bench.compare import compare, print_table
+
+    a, b, other = tmp_path / "a.json", tmp_path / "b.json", tmp_path / "other.json"
+    around = {"hardware": {"cores": 2}, "versions": {"numpy": 2}, "config": {"size": 512}}
+    a.write_text(json.dumps({"frame_ms": {"median": 20.0, "p95": 0}, "only_a": 1, "ok": True, "commit": "x"} | around))
+    b.write_text(json.dumps({"frame_ms": {"median": 15.0, "p95": 3}, "ok": True} | around))
+    assert compare(a, b) == [("frame_ms.median", 20.0, 15.0, 0.75), ("frame_ms.p95", 0.0, 3.0, None)]
+    print_table(a, b)
+    assert "0.750" in capsys.readouterr().out
+    other.write_text(json.dumps({"fps": 3.0, "hardware": {"cores": 4}}))
+    with pytest.raises(MiravoxError, match="no figure that both hold"):
+        compare(a, other)
+    other.write_text("[1, 2")
+    with pytest.raises(MiravoxError, match="other.json"):
+        compare(a, other)
