@@ -1,4 +1,4 @@
-"""python -m bench fidelity | throughput | stages | startup | soak | articulation | speech | latency [--json F];
+"""python -m bench COMMAND [--json F]: fidelity, articulation, speech, throughput, stages, startup, sessions, soak, latency;
 compare A B; sheet --png F; screenshots.
 """
 
@@ -50,6 +50,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     startup.add_argument("--seconds", type=float, default=10.0, help="of rendering before memory is read")
     startup.add_argument("--target", choices=("baked", "onnx"), default="baked")
 
+    sessions = commands.add_parser("sessions", help="avatars at once, and viewers of one")
+    sessions.add_argument("--counts", type=int, nargs="*", default=[1, 2, 3], help="of sessions")
+    sessions.add_argument("--viewers", type=int, nargs="*", default=[1, 10, 30], help="of one session")
+    sessions.add_argument("--seconds", type=float, default=20.0, help="for each")
+    sessions.add_argument("--png", type=Path, help="picture of the figures")
+
     soak = commands.add_parser("soak", help="memory, drift and late frames over a long stream to a headless browser")
     soak.add_argument("minutes", type=float)
     soak.add_argument("--target", choices=("baked", "onnx"), default="baked")
@@ -83,9 +89,21 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     screenshots = commands.add_parser("screenshots", help="pictures of the page in every state")
     screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
 
-    for command in (fidelity, throughput, stages, startup, soak, articulation, speech, latency, sheet, screenshots):
+    for command in (
+        fidelity,
+        throughput,
+        stages,
+        startup,
+        sessions,
+        soak,
+        articulation,
+        speech,
+        latency,
+        sheet,
+        screenshots,
+    ):
         command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, throughput, stages, startup, soak, articulation, speech, latency):
+    for command in (fidelity, throughput, stages, startup, sessions, soak, articulation, speech, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -146,6 +164,14 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
         started = startup.startup(avatar, o.target, o.seconds)
         startup.print_table(started)
         save(started, config, o.json)
+    elif o.command == "sessions":
+        from bench import sessions
+
+        carried = sessions.sessions(avatar, o.counts, o.viewers, o.seconds)
+        sessions.print_table(carried)
+        if o.png:
+            sessions.plot(carried, o.png)
+        save(carried, config, o.json)
     elif o.command == "soak":
         from bench import soak
 

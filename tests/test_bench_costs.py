@@ -50,6 +50,20 @@ def test_startup_watches_the_server_itself(ada: Path) -> None:
     assert figures["frames"]["rendered"] > 1 and 100 < figures["rss_mb"] < 2000
 
 
+@pytest.mark.usefixtures("gl_context")
+def test_sessions_and_viewers_get_frames(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One session of its own voice, and one that two peers view: frames arrive at every peer."""
+    from bench import sessions
+    from realtime.avatar import load_avatar
+
+    monkeypatch.setattr(sessions, "SETTLE_SECONDS", 2.0)
+    result = sessions.sessions(load_avatar(ada), [1], [2], 2.0)
+    for figures in (result["sessions"]["1"], result["viewers"]["2"]):
+        assert 2 < figures["fps"] < 40 and 0 < figures["p50_ms"] <= figures["p99_ms"]
+        assert 0 <= figures["late_share"] <= 1
+    sessions.print_table(result)
+
+
 def test_a_soak_tells_growth_from_warming_up() -> None:
     """Memory that rises by 50 MB in the first minutes and by 12 MB an hour after that; one frame in a hundred late."""
     from bench.soak import figures_of

@@ -1,0 +1,175 @@
+"""How many avatars at once, and how many viewers of one, these cores carry.
+
+    python -m bench sessions --json F [--png F] [--counts 1 2 3] [--viewers 1 10 30] [--seconds 20]
+
+The server is a process of its own; the viewers are aiortc peers in this process, on the same cores, that take RTP in
+and decode nothing, in place of browsers elsewhere. Sessions say the sample recording, each from another place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import aiohttp
+import numpy as np
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+
+from bench.browser import ROOT, ServerProcess
+from bench.startup import stats_of, talking_server
+from bench.throughput import write_wav
+from networks.contract import SAMPLE_RATE
+from realtime.avatar import Avatar
+from realtime.errors import MiravoxError
+from realtime.sound_file import read_speech
+
+Figures = dict[str, Any]
+
+SETTLE_SECONDS = 4.0  # left out: connections, first keyframes, caches
+MOST_MS = 40.0  # of a frame, 99th percentile: what one at a time may take
+
+
+class Arrivals:
+    """In place of a decoder: counts frames, makes nothing of them."""
+
+    def __init__(self) -> None:
+        self.frames = 0
+
+    def decode(self, encoded_frame: object) -> list[object]:
+        self.frames += 1
+        return []
+
+
+@contextmanager
+def nothing_decoded() -> Iterator[list[Arrivals]]:
+    """While it is entered, aiortc's receivers count video frames instead of decoding them: one counter a receiver."""
+    counters: list[Arrivals] = []
+
+    def get_decoder(codec: Any) -> Arrivals:
+        counter = Arrivals()
+        if codec.mimeType.startswith("video/"):
+            counters.append(counter)
+        return counter
+
+    with mock.patch("aiortc.rtcrtpreceiver.get_decoder", get_decoder):
+        yield counters
+
+
+class View:
+    """One peer that views an avatar."""
+
+    def __init__(self, address: str) -> None:
+        self.address, self.session = address, ""
+        self.connection = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+
+    async def open(self, http: aiohttp.ClientSession, source: str) -> None:
+        """Raises MiravoxError if the server says no."""
+        for kind in ("video", "audio"):
+            self.connection.addTransceiver(kind, direction="recvonly")
+        await self.connection.setLocalDescription(await self.connection.createOffer())
+        offer = {"sdp": self.connection.localDescription.sdp, "type": "offer", "source": source}
+        async with http.post(f"{self.address}offer", json=offer) as response:
+            answer = await response.json()
+        if "sdp" not in answer:
+            raise MiravoxError("/offer", found=str(answer), wanted="an answer", remedy="See the server's log.")
+        self.session = answer["session"]
+        await self.connection.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
+
+    async def say(self, http: aiohttp.ClientSession, wav: bytes) -> None:
+        async with http.post(f"{self.address}sessions/{self.session}/file?name=speech.wav", data=wav) as response:
+            response.raise_for_status()
+
+
+async def watch(server: ServerProcess, count: int, source: str, voices: list[bytes], seconds: float) -> Figures:
+    """`count` peers for so long: frames a second that each got, and what the server's frames took."""
+    views = [View(server.address) for _ in range(count)]
+    with nothing_decoded() as arrivals:
+        async with aiohttp.ClientSession() as http:
+            try:
+                for view in views:
+                    await view.open(http, source)
+                for view, voice in zip(views, voices, strict=False):
+                    await view.say(http, voice)
+                await asyncio.sleep(SETTLE_SECONDS)
+                before, frames = [a.frames for a in arrivals], await asyncio.to_thread(stats_of, server)
+                started = time.monotonic()
+                await asyncio.sleep(seconds)
+                got = [a.frames - b for a, b in zip(arrivals, before, strict=True)]
+                stats = await asyncio.to_thread(stats_of, server)
+                elapsed = time.monotonic() - started
+            finally:
+                await asyncio.gather(*(view.connection.close() for view in views))
+    rendered, late, dropped = (
+        stats["frames"][name] - frames["frames"][name] for name in ("rendered", "late", "dropped")
+    )
+    return {
+        "p50_ms": stats["stages_ms"]["frame"]["p50"], "p99_ms": stats["stages_ms"]["frame"]["p99"],
+        "fps": min(got, default=0) / elapsed,  # of the peer that got the fewest
+        "late_share": late / max(1, rendered), "dropped_share": dropped / max(1, rendered + dropped),
+    }  # fmt: skip
+
+
+def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: float) -> Figures:
+    """Figures by number of sessions, and by number of viewers of one session; a fresh server for each."""
+    speech = read_speech(avatar.sample).samples
+    with tempfile.TemporaryDirectory(prefix="miravox-bench-") as name:
+        folder = Path(name)
+        command = [
+            sys.executable, str(ROOT / "run_stream.py"), "--avatar", str(avatar.folder.resolve()), "--source",
+            "browser", "--max-sessions", str(max(counts, default=1)),
+        ]  # fmt: skip
+
+        def voice(index: int) -> bytes:
+            turned = np.roll(speech, -index * SAMPLE_RATE * 2)
+            return write_wav(folder / "voice.wav", turned).read_bytes()
+
+        result: Figures = {"seconds": seconds, "sessions": {}, "viewers": {}}
+        for count in counts:
+            with ServerProcess(command, folder / "server.log") as server:
+                voices = [voice(i) for i in range(count)]
+                result["sessions"][str(count)] = asyncio.run(watch(server, count, "sample", voices, seconds))
+        for count in viewers:
+            with ServerProcess(talking_server(avatar, "baked"), folder / "server.log") as server:
+                result["viewers"][str(count)] = asyncio.run(watch(server, count, "shared", [], seconds))
+    carried = [int(n) for n, f in result["sessions"].items() if f["p99_ms"] <= MOST_MS and f["fps"] > 24.5]
+    return result | {"carried": max(carried, default=0)}
+
+
+def print_table(result: Figures) -> None:
+    print(f"{'':20} {'frame p50':>10} {'p99, ms':>10} {'fps':>8} {'late':>8} {'dropped':>8}")
+    for kind in ("sessions", "viewers"):
+        for count, f in result[kind].items():
+            print(
+                f"{count + ' ' + kind:20} {f['p50_ms']:10.1f} {f['p99_ms']:10.1f} {f['fps']:8.2f} "
+                f"{100 * f['late_share']:7.2f}% {100 * f['dropped_share']:7.2f}%"
+            )
+    print(f"sessions at once with every frame within {MOST_MS:.0f} ms (p99) and 25 fps: {result['carried']}")
+
+
+def plot(result: Figures, path: Path) -> None:
+    """99th percentile and frames a second against the number of sessions, and of viewers."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2))
+    for ax, kind in zip(axes, ("sessions", "viewers"), strict=True):
+        counts = [int(n) for n in result[kind]]
+        ax.plot(counts, [f["p99_ms"] for f in result[kind].values()], "o-", color="#3b6ea5", label="frame, p99, ms")
+        ax.plot(counts, [f["fps"] for f in result[kind].values()], "s-", color="#b5651d", label="frames a second")
+        ax.set_xlabel(kind)
+        ax.set_ylim(bottom=0)
+        ax.legend()
+    figure.tight_layout()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    print(f"saved {path}")
