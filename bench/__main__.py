@@ -1,6 +1,4 @@
-"""python -m bench COMMAND [--json F]: fidelity, articulation, speech, throughput, stages, startup, sessions, soak, latency;
-compare A B; sheet --png F; screenshots.
-"""
+"""python -m bench COMMAND [--json F]: what the project claims, measured; --help lists the commands."""
 
 from __future__ import annotations
 
