@@ -48,7 +48,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--sample", type=Path, required=True, help="FLAC that ships as the sample recording")
     command = commands.add_parser("composition", help="put another composition network into an avatar")
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
-    command.add_argument("--composition", type=Path, default=Path("build/distilled/composition.safetensors"))
+    command.add_argument("--composition", type=Path, default=BUILD / "composition" / "composition.safetensors")
     command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("card", help="keep what bench fidelity measured in the avatar's description")
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))

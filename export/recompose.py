@@ -20,7 +20,7 @@ SIDE_STEP = 16  # what the strided networks need
 
 
 def recompose(avatar: Path, composition: Path, out: Path) -> Path:
-    """Writes the avatar with the network of `composition` (by training.distil or training.composition) into `out`.
+    """Writes the avatar with the network of `composition` (by training.composition) into `out`.
 
     Raises MiravoxError if the avatar is not valid, the network is not one of ours, or `out` exists.
     """
@@ -35,7 +35,7 @@ def recompose(avatar: Path, composition: Path, out: Path) -> Path:
         raise MiravoxError(
             str(composition), found=f"network {config.get('network')} for {side} pixels",
             wanted=f"one of {', '.join(COMPOSITIONS)} for a multiple of {SIDE_STEP} pixels",
-            remedy="Train it with training.distil.",
+            remedy="Train it with training.composition.",
         )  # fmt: skip
     shutil.copytree(avatar, out)
     networks, _ = load_networks(out)
@@ -47,7 +47,7 @@ def recompose(avatar: Path, composition: Path, out: Path) -> Path:
     info = dict(before.info)
     info["composition"], info["composition_size"] = config["network"], side
     provenance = dict(info["provenance"])
-    provenance["composition"] = {**config, "taught_by": provenance["composition"], **metadata.get("figures", {})}
+    provenance["composition"] = {**config, **metadata.get("figures", {})}
     files = {name: sha256(out / name) for name in info["files"]}
     (out / "avatar.json").write_text(json.dumps({**info, "provenance": provenance, "files": files}, indent=2) + "\n")
     load_avatar(out)

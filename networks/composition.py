@@ -22,8 +22,8 @@ class CompositionConfig:
 
 DILATED = CompositionConfig()
 STRIDED = CompositionConfig(dilated=False)
-STRIDED16 = CompositionConfig(base=16, dilated=False, residual=True)  # runs live on a CPU
-STRIDED8 = CompositionConfig(base=8, dilated=False, residual=True)  # distilled from it: a third of the time
+STRIDED16 = CompositionConfig(base=16, dilated=False, residual=True)
+STRIDED8 = CompositionConfig(base=8, dilated=False, residual=True)  # runs live on a CPU
 COMPOSITIONS = {"dilated": DILATED, "strided": STRIDED, "strided16": STRIDED16, "strided8": STRIDED8}
 
 

@@ -57,33 +57,46 @@ class BakedFace:
         uv = context.buffer(np.ascontiguousarray(baked["uv"][used], np.float32).tobytes())
         index = context.buffer(triangles.astype(np.int32).tobytes())
         self.mesh = context.vertex_array(self.program, [(self.positions, "3f", "position"), (uv, "2f", "uv")], index)
-        self.target = context.framebuffer([context.texture(box_size, 4)], context.depth_renderbuffer(box_size))
+        self.half_size = (-(-self.width // 2), -(-self.height // 2))
+        self.target, self.half_target = (
+            context.framebuffer([context.texture(size, 4)], context.depth_renderbuffer(size))
+            for size in (box_size, self.half_size)
+        )
         self.finish = unlocked_finish(context)
         self.face = np.zeros((self.height, self.width, 4), np.uint8)
+        self.half_face = np.zeros((*self.half_size[::-1], 4), np.uint8)
 
-    def draw(self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32]) -> ByteArray:
+    def draw(
+        self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32], halved: bool = False
+    ) -> ByteArray:  # fmt: skip
         """The face for b [1, 64] in a head pose, within the box (left, top, right, bottom; pixels).
 
         Returns uint8 [height, width, 4]: sRGB, and 255 where the mesh covers the pixel. Reused by the next call.
+        `halved`: drawn at half the resolution, each pixel repeated.
         """
         displacement, color = self.coefficients.run(latent)
         vertices = self.mean_positions + self.displacement_T @ displacement[0]
         change = self.color_T @ color[0]
         np.clip(np.add(np.multiply(change, 255, out=change), CHANGE_ZERO + 0.5, out=change), 0, 255, out=change)
         self.change[..., :3] = change.reshape(self.change_shape)
+        scale, (width, height) = (0.5, self.half_size) if halved else (1.0, (self.width, self.height))
+        target, face = (self.half_target, self.half_face) if halved else (self.target, self.face)
         camera = replace(
-            self.camera, cx=self.camera.cx - box[0], cy=self.camera.cy - box[1], width=self.width, height=self.height
-        )
+            self.camera, fx=scale * self.camera.fx, fy=scale * self.camera.fy, cx=scale * (self.camera.cx - box[0]),
+            cy=scale * (self.camera.cy - box[1]), width=width, height=height,
+        )  # fmt: skip
         with self.context:  # another one may be current on this thread
             self.positions.write(vertices)
             self.change_texture.write(self.change)
             self.program["object_to_clip"].write(column_major(camera.projection() @ pose_44))  # type: ignore[union-attr]
             self.mean_texture.use(0)
             self.change_texture.use(1)
-            self.target.use()
-            self.target.clear(0, 0, 0, 0, depth=1)
+            target.use()
+            target.clear(0, 0, 0, 0, depth=1)
             self.context.enable_only(moderngl.DEPTH_TEST)
             self.mesh.render(moderngl.TRIANGLES)
             self.finish()
-            self.target.read_into(self.face, components=4)
+            target.read_into(face, components=4)
+        if halved:
+            self.face[:] = face.repeat(2, 0).repeat(2, 1)[: self.height, : self.width]
         return self.face

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,7 +16,11 @@ from realtime.engine import Engine
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
+CELL = 4  # pixels: side of the cells whose known pixels fill unknown ones
+LEAST_SHARE = 1e-3  # of a cell that must be known, or its neighbours fill it
 
+
+@lru_cache(maxsize=64)
 def resize_matrix(before: int, after: int) -> FloatArray:
     """Weights [after, before] of a linear resampling along one axis, averaged over the source pixels when it shrinks.
 
@@ -24,7 +30,9 @@ def resize_matrix(before: int, after: int) -> FloatArray:
     centres = (np.arange(after) + 0.5) * scale
     reach = max(1.0, scale)
     weights = np.maximum(0, 1 - np.abs(centres[:, None] - (np.arange(before) + 0.5)) / reach)
-    return np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+    matrix = np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
+    matrix.setflags(write=False)  # it is shared
+    return matrix
 
 
 def resize(image: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
@@ -47,21 +55,35 @@ def layers_of(source: FloatArray, face: ByteArray, mask: FloatArray) -> FloatArr
 
     Returns:
         float32 [6, h, w]: the source with everything inside the inpaint region set to zero, and the same with the face
-        on it wherever the mask is above 0.
+        on it wherever the mask is above 0, and what neither knows filled from around.
     """
     layers = np.empty((6, *mask.shape), np.float32)
     eroded, over = layers[:3], layers[3:]
     np.multiply(source, mask < 1, out=eroded)
     over[:] = eroded
-    np.multiply(face[..., :3].transpose(2, 0, 1), np.float32(1 / 255), out=over, where=(face[..., 3] > 0) & (mask > 0))
+    covered = face[..., 3] > 0
+    np.multiply(face[..., :3].transpose(2, 0, 1), np.float32(1 / 255), out=over, where=covered & (mask > 0))
+    fill_unknown(over, covered | (mask < 1))
     return layers
 
 
-def shrink_solid(share: FloatArray) -> FloatArray:
-    """1 where a pixel and its eight neighbours are wholly known, [h, w], from the share of each that is known."""
-    solid = np.pad(share > 0.999, 1, constant_values=True)
-    rows = solid[:-2] & solid[1:-1] & solid[2:]
-    return (rows[:, :-2] & rows[:, 1:-1] & rows[:, 2:]).astype(np.float32)
+def fill_unknown(over: FloatArray, known: NDArray[np.bool_]) -> None:
+    """Gives pixels of `over`, [3, h, w], that are not `known`, [h, w], and 0 so far, the mean of known ones near them,
+    in place.
+    """
+    unknown = ~known
+    if not unknown.any() or not known.any():
+        return
+    height, width = known.shape
+    rows, columns = max(1, height // CELL), max(1, width // CELL)
+    both = np.concatenate([over, known[None]], dtype=np.float32)
+    cells = resize(both, resize_matrix(height, rows), resize_matrix(width, columns))
+    while (empty := cells[3] < LEAST_SHARE).any():  # wide gaps are filled from their border inwards
+        padded = np.pad(cells, ((0, 0), (1, 1), (1, 1)))
+        around = sum(padded[:, r : r + rows, c : c + columns] for r in range(3) for c in range(3))
+        cells = np.where(empty, around, cells)
+    filled = resize(cells, resize_matrix(rows, height), resize_matrix(columns, width))
+    over[:, unknown] = filled[:3, unknown] / filled[3, unknown]
 
 
 class Compositor:
@@ -80,28 +102,25 @@ class Compositor:
         (mask,) = resize(unit(stored[..., None]), *self.mask_grow)
         return np.asarray(mask, np.float32)
 
-    def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray) -> ByteArray:
+    def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray, refined: bool = True) -> ByteArray:
         """The finished box, uint8 [h, w, 3].
 
         Args:
             crop: uint8 [h, w, 3], the source frame's box.
             face: uint8 [h, w, 4] of BakedFace or NeuralFace.
             mask: float32 [h, w].
+            refined: by the composition network; without it the face is only blended in.
         """
         source = unit(crop)
         layers = layers_of(source, face, mask)
-        small = resize(layers, *self.shrink)
-        (rgb,) = self.engine.run(small[None])
-
-        # What the network changes is smooth, so its change is added to the sharp face. But where neither face nor
-        # source is known, and next to that, what the network says is all there is: trusted is 0 there.
-        known = (mask < 1) | (face[..., 3] > 0)
-        trusted = shrink_solid(resize(known[None].astype(np.float32), *self.shrink)[0])
-        grown = resize(np.concatenate([rgb[0] - trusted * small[3:], trusted[None]]), *self.grow)
-        refined = grown[:3] + grown[3] * layers[3:]
-        refined -= source
-        refined *= mask
-        refined += source
-        refined *= 255
-        refined += 0.5
-        return np.asarray(np.clip(refined, 0, 255, out=refined).transpose(1, 2, 0), np.uint8, order="C")
+        composed = layers[3:]
+        if refined:  # what the network changes is smooth, so its change is added to the sharp face
+            small = resize(layers, *self.shrink)
+            (rgb,) = self.engine.run(small[None])
+            composed += resize(rgb[0] - small[3:], *self.grow)
+        composed -= source
+        composed *= mask
+        composed += source
+        composed *= 255
+        composed += 0.5
+        return np.asarray(np.clip(composed, 0, 255, out=composed).transpose(1, 2, 0), np.uint8, order="C")

@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from realtime.degradation import HALVED, UNREFINED
 from realtime.session import Session
 from realtime.stage_timer import BUCKETS_MS, StageTimer
 
@@ -16,6 +17,8 @@ COUNTS = {
     "late": "Frames finished after the next frame's samples had come.",
     "dropped": "Frames left out because rendering was more than a frame behind.",
     "cut_off": "Frames discarded because their speech was cut off.",
+    UNREFINED: "Frames that were not refined by the composition network because frames came late.",
+    HALVED: "Faces shaded at half the resolution because frames came late.",
 }
 
 

@@ -37,20 +37,29 @@ class NeuralFace:
         (displacement,) = self.deformation.run(self.points_V3, latent)
         return self.avatar.template + displacement
 
-    def draw(self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32]) -> ByteArray:
+    def draw(
+        self, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32], halved: bool = False
+    ) -> ByteArray:  # fmt: skip
         """The face for b [1, 64] in a head pose, within the box (left, top, right, bottom; pixels).
 
         Returns uint8 [height, width, 4]: sRGB, and 255 where the mesh covers the pixel. Reused by the next call.
+        `halved`: every second pixel of every second row is shaded, and repeated.
         """
         vertices_V3 = self.displace(latent)
         seen_V3 = vertices_V3 if self.avatar.color_input == "deformed" else self.avatar.canonical
         position_HW4 = self.rasteriser.draw(vertices_V3, pose_44, seen_V3)[box[1] : box[3], box[0] : box[2]]
+        face = self.face
+        if halved:
+            position_HW4 = position_HW4[::2, ::2]
+            face = np.zeros((*position_HW4.shape[:2], 4), np.uint8)
         covered = position_HW4[..., 3] > 0
         points_N3 = self.avatar.scale(position_HW4[covered][:, :3])
-        self.face[:] = 0
+        face[:] = 0
         if len(points_N3):
             pieces = [points_N3[i : i + POINTS_PER_CALL] for i in range(0, len(points_N3), POINTS_PER_CALL)]
             rgb_N3 = np.concatenate([self.color.run(piece, latent)[0] for piece in pieces])
-            self.face[covered, :3] = np.round(rgb_N3 * 255)
-            self.face[covered, 3] = 255
+            face[covered, :3] = np.round(rgb_N3 * 255)
+            face[covered, 3] = 255
+        if halved:
+            self.face[:] = face.repeat(2, 0).repeat(2, 1)[: self.face.shape[0], : self.face.shape[1]]
         return self.face

@@ -72,23 +72,27 @@ class Pipeline:
         """Frame k, uint8 [size, size, 3] sRGB. The ring must hold the speech up to sample 640 k + lookahead."""
         return self.compose(frame_index, self.paint(frame_index))
 
-    def paint(self, frame_index: int) -> ByteArray:
-        """The face of frame k, uint8 [h, w, 4]: sRGB and coverage, a new array. On the thread that owns OpenGL."""
+    def paint(self, frame_index: int, halved: bool = False) -> ByteArray:
+        """The face of frame k, uint8 [h, w, 4]: sRGB and coverage, a new array. On the thread that owns OpenGL.
+
+        `halved`: only every second pixel of every second row is shaded.
+        """
         k = frame_index % len(self.boxes)
         with self.timer.measure("latent"):
             latent = self.latents.advance(frame_index)
         with self.timer.measure("face"):
-            return self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k]).copy()
+            return self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k], halved).copy()
 
-    def compose(self, frame_index: int, face: ByteArray) -> ByteArray:
-        """Frame k from its face. Another thread may do it, one at a time."""
+    def compose(self, frame_index: int, face: ByteArray, refined: bool = True) -> ByteArray:
+        """Frame k from its face, refined by the composition network or not. Another thread may do it, one at a time."""
         k = frame_index % len(self.boxes)
         left, top, right, bottom = self.boxes[k]
         with self.timer.measure("source"):
             frame = self.source.frame(k)
         with self.timer.measure("composition"):
             mask = self.compositor.mask(self.avatar.source_mask[k])
-            frame[top:bottom, left:right] = self.compositor.compose(frame[top:bottom, left:right], face, mask)
+            crop = frame[top:bottom, left:right]
+            frame[top:bottom, left:right] = self.compositor.compose(crop, face, mask, refined)
         return frame
 
     def warm_up(self) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from networks.contract import SAMPLES_PER_FRAME
 from realtime.audio_ring import AudioRing, SamplesOverwritten
+from realtime.degradation import HALVED, Degradation
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
 from realtime.stage_timer import StageTimer
@@ -92,6 +93,7 @@ class RenderLoop:
 
     Args:
         make_pipeline: is called on the loop's thread, which owns the OpenGL context.
+        degradation: is told of every frame that comes late, and tells what to leave out.
         wanted: whether anybody looks; nothing is computed while nobody does.
 
     Counts, in the timer: `rendered`; `late`, when a face was finished after the next one's samples had come;
@@ -105,10 +107,11 @@ class RenderLoop:
         lookahead_samples: int,
         mailbox: Mailbox[Painted],
         timer: StageTimer,
+        degradation: Degradation,
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._make_pipeline, self._ring, self._lookahead = make_pipeline, ring, lookahead_samples
-        self._mailbox, self._timer, self._wanted = mailbox, timer, wanted
+        self._mailbox, self._timer, self._degradation, self._wanted = mailbox, timer, degradation, wanted
         self._ready = threading.Event()
         self._running, self._stopping = threading.Event(), threading.Event()
         self.failure: Exception | None = None
@@ -162,22 +165,26 @@ class RenderLoop:
                 continue
             if newest - k > 1:
                 self._timer.count("dropped", newest - k)
+                self._degradation.note(late=True)
                 self._catch_up(pipeline, k, newest)
                 k = newest
             started, epoch = perf_counter(), self._ring.epoch
             try:
-                face = pipeline.paint(k)
+                face = pipeline.paint(k, self._degradation.gives_up(HALVED))
             except SamplesOverwritten:  # the machine slept: begin where the ring is
                 self._timer.count("dropped")
                 k = self._newest()
                 continue
             ready = perf_counter()
             self._timer.count("rendered")
-            if self._mailbox.put(Painted(k, face, epoch, started, ready)):
+            replaced = self._mailbox.put(Painted(k, face, epoch, started, ready))
+            if replaced:
                 self._timer.count("dropped")  # the one before it
             k += 1
-            if self._newest() >= k:
+            late = self._newest() >= k
+            if late:
                 self._timer.count("late")
+            self._degradation.note(late or replaced)
 
     def _catch_up(self, pipeline: Pipeline, first: int, end: int) -> None:
         """Frames that are dropped are heard all the same, unless that is hopeless."""

@@ -25,7 +25,7 @@ from realtime import aiortc_patches
 from realtime.avatar import Avatar
 from realtime.config import StreamConfig, is_loopback
 from realtime.errors import MiravoxError
-from realtime.metrics import metrics_text
+from realtime.metrics import COUNTS, metrics_text
 from realtime.session import SERVER_SOURCES, Session
 from realtime.sources import import_pyaudio
 from realtime.stage_timer import StageTimer
@@ -316,7 +316,7 @@ class Server:
             {
                 "uptime_s": round(time.monotonic() - self._started, 1),
                 "stages_ms": self.totals.percentiles(),
-                "frames": {name: self.totals.counted(name) for name in ("rendered", "late", "dropped", "cut_off")},
+                "frames": {name: self.totals.counted(name) for name in COUNTS},
                 "max_sessions": self.config.max_sessions,
                 "shared": None if self.shared is None else self.shared.status(),
                 "sessions": [self._status(viewer) for viewer in self._viewers.values()],

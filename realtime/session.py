@@ -19,6 +19,7 @@ from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import AudioInput, Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
+from realtime.degradation import HALVED, UNREFINED, Degradation
 from realtime.encoders import FrameConverter, Packet, RateControl, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.render_loop import Frame, Mailbox, Painted, RenderLoop
@@ -80,10 +81,11 @@ class Session:
             wanted=lambda: bool(self._tracks["audio"]),
         )  # fmt: skip
         self._mailbox: Mailbox[Painted] = Mailbox()
+        self._degradation = Degradation(self.timer)
         self._composing_failed: Exception | None = None
         self._render_loop = RenderLoop(
             lambda: Pipeline(avatar, self.ring, target, size, self.timer), self.ring, avatar.lookahead_samples,
-            self._mailbox, self.timer, wanted=lambda: self.viewers > 0 or bool(self.taps),
+            self._mailbox, self.timer, self._degradation, wanted=lambda: self.viewers > 0 or bool(self.taps),
         )  # fmt: skip
         self._encode_thread = threading.Thread(target=self._compose_and_encode, name="compose", daemon=True)
         self._started = False
@@ -180,7 +182,8 @@ class Session:
                     continue
                 taken = perf_counter()
                 self.timer.add("hand-over", 1000 * (taken - painted.ready))
-                frame = Frame(painted.index, pipeline.compose(painted.index, painted.face))
+                refined = not self._degradation.gives_up(UNREFINED)
+                frame = Frame(painted.index, pipeline.compose(painted.index, painted.face, refined))
                 self.timer.add("frame", 1000 * (painted.ready - painted.started + perf_counter() - taken))
                 self._encode(frame, convert)
                 for tap in self.taps:
@@ -277,7 +280,10 @@ class Session:
                 "late": self.timer.counted("late"),
                 "dropped": self.timer.counted("dropped"),
                 "cut_off": self.timer.counted("cut_off"),
+                "unrefined": self.timer.counted(UNREFINED),
+                "halved": self.timer.counted(HALVED),
             },
+            "given_up": list(self._degradation.given_up),
             "samples": {"silence": counts.silence, "discarded": counts.discarded, "bad": counts.bad},
             "stages_ms": self.timer.percentiles(),
             "drift_ms": round(1000 * self.input.drift_seconds, 2),

@@ -251,11 +251,14 @@ def test_inpaint_masks_cover_the_mouth_at_its_widest(dataset_folder: Path) -> No
     assert max(mask[0].max(), mask[-1].max(), mask[:, 0].max(), mask[:, -1].max()) == 0, (
         "the feather ends inside the box"
     )
+    covered = np.zeros(mask.shape, bool)
     for vertices in (None, inpaint.widest, dataset.neutral):
         region = inpaint.maps.masks(3, vertices)[..., REGIONS.index("inpaint")] > 0.5
         whole = np.zeros(region.shape, np.float32)
         whole[top:bottom, left:right] = mask
         assert region.sum() > 2000 and (whole[region] == 1).all()
+        covered |= inpaint.maps.masks(3, vertices)[top:bottom, left:right, REGIONS.index("whole")] > 0.5
+    assert ((mask == 1) & ~covered).sum() < 0.01 * (mask == 1).sum(), "nobody would know what is to be painted there"
 
 
 def test_sampled_pixels_are_the_frames(dataset_folder: Path) -> None:

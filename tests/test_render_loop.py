@@ -12,6 +12,7 @@ import pytest
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
+from realtime.degradation import STEPS, Degradation
 from realtime.errors import MiravoxError
 from realtime.render_loop import Mailbox, Painted, RenderLoop
 from realtime.stage_timer import StageTimer
@@ -25,6 +26,7 @@ class SlowPipeline:
     def __init__(self) -> None:
         self.rendered: list[int] = []
         self.skipped: list[int] = []
+        self.halved: list[bool] = []
         self.entered = threading.Semaphore(0)
         self.let = threading.Semaphore(0)
         self.error: Exception | None = None
@@ -33,12 +35,13 @@ class SlowPipeline:
     def warm_up(self) -> None:
         pass
 
-    def paint(self, k: int) -> Any:
+    def paint(self, k: int, halved: bool = False) -> Any:
         self.entered.release()
         assert self.let.acquire(timeout=60)
         if self.error is not None:
             raise self.error
         self.rendered.append(k)
+        self.halved.append(halved)
         return np.full((2, 2, 3), k % 256, np.uint8)
 
     def skip(self, k: int) -> None:
@@ -56,10 +59,11 @@ class Bench:
         self.pipeline, self.ring = SlowPipeline(), AudioRing(2 * SAMPLE_RATE)
         self.mailbox: Mailbox[Painted] = Mailbox()
         self.timer = StageTimer()
+        self.degradation = Degradation(self.timer)
         self.watched = True
         made: Any = self.pipeline
         self.loop = RenderLoop(
-            lambda: made, self.ring, LOOKAHEAD, self.mailbox, self.timer, wanted=lambda: self.watched
+            lambda: made, self.ring, LOOKAHEAD, self.mailbox, self.timer, self.degradation, lambda: self.watched
         )
         self.loop.wait_until_ready()
 
@@ -133,6 +137,20 @@ def test_more_than_a_frame_behind_drops_frames_but_hears_their_speech(bench: Ben
     assert bench.timer.counted("dropped") == 4 and bench.timer.counted("rendered") == 2
 
 
+def test_late_frames_halve_the_shading_once_refinement_is_given_up(bench: Bench) -> None:
+    """Every frame is finished after the next one's samples have come, until both steps are given up."""
+    bench.loop.start()
+    bench.hear_until(0)
+    for k in range(12):
+        bench.wait_until_rendering()
+        bench.hear_until(k + 1)
+        assert bench.let_one_pass().index == k
+    bench.wait_until_rendering()
+    assert bench.degradation.given_up == STEPS
+    assert bench.pipeline.halved == 6 * [False] + 6 * [True]
+    assert bench.timer.counted("halved") == 7, "the one that is being painted is counted, too"
+
+
 def test_a_machine_that_slept_begins_where_the_ring_is(bench: Bench) -> None:
     bench.loop.start()
     bench.hear_until(0)
@@ -191,7 +209,8 @@ def test_a_pipeline_that_cannot_be_made_is_told() -> None:
     def make() -> Any:
         raise MiravoxError("OpenGL", found="none", wanted="3.3", remedy="Install it.")
 
-    loop = RenderLoop(make, AudioRing(SAMPLE_RATE), LOOKAHEAD, Mailbox(), StageTimer())
+    timer = StageTimer()
+    loop = RenderLoop(make, AudioRing(SAMPLE_RATE), LOOKAHEAD, Mailbox(), timer, Degradation(timer))
     with pytest.raises(MiravoxError, match="OpenGL"):
         loop.wait_until_ready()
     loop.stop()

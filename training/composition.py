@@ -41,17 +41,18 @@ ByteArray = NDArray[np.uint8]
 class CompositionTraining:
     """Everything that decides the result of a run."""
 
-    network: str = "strided16"
-    side: int = 128  # the inpaint box is resampled to a square of this many pixels
-    steps: int = 1800
-    batch: int = 8
+    network: str = "strided8"
+    side: int = 96  # the inpaint box is resampled to a square of this many pixels
+    steps: int = 3600
+    batch: int = 12
     patch: int = 0  # pixels of the square, random in every pair, that is trained on; 0: the whole
-    targets: int = 1100  # frames of the training takes
+    targets: int = 1600  # frames of the training takes
     held_out_targets: int = 48
     other_source_share: float = 0.5
     largest_shift: float = 2.0  # pixels: how far apart the poses of s and t may put the lips and the chin
-    learning_rate: float = 1e-3
+    learning_rate: float = 2e-3
     lambda_l1: float = 1.0
+    lambda_l2: float = 10.0
     lambda_vgg: float = 0.02
     vgg_every: int = 4
     outside_weight: float = 0.1  # of pixels outside the mask, which are blended away
@@ -204,8 +205,9 @@ def train(
             layers, target, mask = layers.flip(3), target.flip(3), mask.flip(3)
         rgb = network(layers)
         weight = mask + config.outside_weight * (1 - mask)
-        l1 = ((rgb - target).abs() * weight).mean()
-        loss = config.lambda_l1 * l1
+        error = rgb - target
+        l1, l2 = (error.abs() * weight).mean(), (error.square() * weight).mean()
+        loss = config.lambda_l1 * l1 + config.lambda_l2 * l2
         if vgg is not None and step % config.vgg_every == 0:
             painted = rgb * mask + target * (1 - mask)
             loss = loss + config.lambda_vgg * config.vgg_every * vgg_distance(vgg, painted[:2], target[:2])
@@ -236,6 +238,7 @@ def main() -> None:
     parser.add_argument("--baked", type=Path, default=Path("build/avatar/baked"))
     parser.add_argument("--out", type=Path, default=Path("build/avatar/composition"))
     parser.add_argument("--network", choices=tuple(COMPOSITIONS), default=CompositionTraining.network)
+    parser.add_argument("--side", type=int, default=CompositionTraining.side, help="pixels, a multiple of 16")
     parser.add_argument("--steps", type=int, default=CompositionTraining.steps)
     parser.add_argument("--batch", type=int, default=CompositionTraining.batch)
     parser.add_argument(
@@ -244,7 +247,7 @@ def main() -> None:
     )  # fmt: skip
     parser.add_argument("--resume", action="store_true")
     o = parser.parse_args()
-    config = CompositionTraining(network=o.network, steps=o.steps, batch=o.batch, patch=o.patch)
+    config = CompositionTraining(network=o.network, side=o.side, steps=o.steps, batch=o.batch, patch=o.patch)
     print(train(config, o.dataset, o.encoder, o.face, o.baked, o.out, o.resume))
 
 

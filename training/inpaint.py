@@ -11,9 +11,8 @@ from training.dataset import Dataset, FaceMaps
 
 FloatArray = NDArray[np.float32]
 
-GROW = 4  # pixels that the region is grown by
-FEATHER = 7  # pixels over which the mask falls to 0 outside of it
-MARGIN = GROW + FEATHER + 1
+FEATHER = 4  # pixels over which the mask falls to 0 outside of the region
+MARGIN = 12  # pixels around the region that the box has room for: what the composition network sees of the surroundings
 CHIN = 8  # landmark
 BOX_STEP = 8  # the box's sides are multiples of it
 
@@ -52,7 +51,10 @@ class Inpaint:
         return np.concatenate([corner, corner + size]).astype(np.int32)
 
     def mask(self, frame: int) -> FloatArray:
-        """float32 [h, w] over the frame's box: 1 in the grown region, falling to 0 over the feather."""
+        """float32 [h, w] over the frame's box: 1 in the region, falling to 0 over the feather.
+
+        The region is not grown: beyond the mesh's border, at the ears, nobody would know what is to be painted.
+        """
         left, top, right, bottom = self.box(frame)
         region = np.zeros((bottom - top, right - left), bool)
         for vertices in (None, self.dataset.neutral, self.widest):
@@ -62,7 +64,7 @@ class Inpaint:
         distance = ndimage.distance_transform_edt(~region)
         rows, columns = np.arange(region.shape[0]), np.arange(region.shape[1])
         to_border = np.minimum(np.minimum(rows, rows[::-1])[:, None], np.minimum(columns, columns[::-1]))
-        feathered = np.clip(1 - (distance - GROW) / FEATHER, 0, 1)
+        feathered = np.clip(1 - distance / FEATHER, 0, 1)
         return np.asarray(np.minimum(feathered, to_border / 3), np.float32)  # nothing is left at the box's border
 
 

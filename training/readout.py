@@ -33,7 +33,7 @@ from training.voices import Voices, load_voices
 class ReadoutTraining:
     """Everything that decides the result."""
 
-    epochs: int = 10
+    epochs: int = 5
     batch: int = 1024
     learning_rate: float = 2e-3
     weight_decay: float = 3e-2

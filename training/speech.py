@@ -86,7 +86,7 @@ class SpeechConfig:
     viseme_weight: float = 0.5
     ahead_weight: float = 0.4
     presence_weight: float = 0.7
-    articulation_weight: float = 0.5
+    articulation_weight: float = 1.0
     noise_only_share: float = 0.08  # of the recordings, without speech
     masked_share: float = 0.4  # windows that lack bands and frames
     tract_share: float = 0.6  # windows heard through another vocal tract and microphone
@@ -430,6 +430,9 @@ def main() -> None:
         "--from", type=Path, dest="source", metavar="WAV2LIP.PTH", help="use a Wav2Lip checkpoint's encoder as it is"
     )
     parser.add_argument("--init", type=Path, metavar="AVATAR", help="begin with the encoder of an avatar or a run")
+    parser.add_argument(
+        "--learning-rate", type=float, default=SpeechConfig.learning_rate, help="the highest of the run"
+    )
     parser.add_argument("--seed", type=int, default=SpeechConfig.seed)
     options = parser.parse_args()
     try:
@@ -440,6 +443,7 @@ def main() -> None:
             )  # fmt: skip
         config = SpeechConfig(
             lookahead_samples=options.lookahead_samples, steps=options.steps, seed=options.seed,
+            learning_rate=options.learning_rate,
             source=options.source.name if options.source else "", init=options.init.name if options.init else "",
         )  # fmt: skip
         train(config, options.out, data_folder(), options.resume, options.source, options.init)

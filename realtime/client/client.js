@@ -970,6 +970,8 @@ function pieces(points) {
   return found;
 }
 
+const GIVEN_UP = { unrefined: 'refinement of the face', halved: 'half of its resolution' };
+
 function showDetails() {
   const { facts } = transport;
   const { source, samples, frames: rendered } = status ?? {};
@@ -985,6 +987,7 @@ function showDetails() {
     ['Sound after lips, estimate', video.muted ? 'not measured while the avatar is not heard' : number(facts.skew_ms, 0, ' ms')],
     ['Frames the browser dropped', number(facts.dropped, 0, '')],
     ['Frames rendered / late / dropped', rendered ? [rendered.rendered, rendered.late, rendered.dropped].join('\u00a0/\u00a0') : '–'],
+    ['Given up to keep up', status?.given_up ? status.given_up.map((step) => GIVEN_UP[step] ?? step).join(', ') || 'nothing' : '–'],
     ['Frame rate on the server', number(status?.fps, 1, ' fps')],
     ['Samples inserted as silence', number(samples?.silence, 0, '')],
     ['Samples discarded', number(samples?.discarded, 0, '')],

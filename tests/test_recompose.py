@@ -1,10 +1,9 @@
-"""A smaller composition network: taught by the avatar's own, put into the avatar."""
+"""Another composition network is put into an avatar."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -24,22 +23,6 @@ def write_network(path: Path, side: int = 128, name: str = "strided8") -> Path:
     return path
 
 
-def test_it_learns_what_the_avatars_network_says(
-    torch: ModuleType, ada: Path, data_folder: Path, tmp_path: Path
-) -> None:
-    from safetensors import safe_open
-
-    from training.distil import Distillation, train
-
-    config = Distillation(steps=60, batch=8, pairs=24, held_out_pairs=8)
-    path = train(config, ada, tmp_path / "run", resume=False)
-    with safe_open(path, "np") as file:
-        metadata = {key: json.loads(value) for key, value in file.metadata().items()}
-    assert metadata["config"]["network"] == "strided8"
-    figures = metadata["figures"]
-    assert figures["psnr_inpaint"] > figures["psnr_inpaint_without"] + 2, figures
-
-
 def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
     from export.parity import compare
     from export.recompose import recompose
@@ -51,7 +34,7 @@ def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
     assert (after.composition, after.composition_size) == ("strided8", 64)
     changed = {n for n in after.info["files"] if after.info["files"][n] != before.info["files"][n]}
     assert changed == {"networks.safetensors", "targets/onnx/composition.onnx"}
-    assert after.info["provenance"]["composition"]["taught_by"] == before.info["provenance"]["composition"]
+    assert after.info["provenance"]["composition"] == {"network": "strided8", "side": 64, "psnr": 50}
     networks, side = load_networks(out)
     file = out / "targets" / "onnx" / "composition.onnx"
     assert all(d.fits for d in compare(networks["composition"], COMPOSITION, file, side))

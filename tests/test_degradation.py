@@ -1,0 +1,142 @@
+"""What is given up when frames come late: in order, counted, taken back, and not again at once."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from realtime import degradation
+from realtime.degradation import HALVED, LATE_FRAMES, PATIENCE_FRAMES, STEPS, UNREFINED, WATCHED_FRAMES, Degradation
+from realtime.stage_timer import StageTimer
+
+
+def given_up(ladder: Degradation) -> list[str]:
+    return list(ladder.given_up)
+
+
+def note(ladder: Degradation, *late: bool) -> None:
+    for one in late:
+        ladder.note(one)
+
+
+def test_steps_are_given_up_in_order_and_taken_back() -> None:
+    timer = StageTimer()
+    ladder = Degradation(timer)
+    assert given_up(ladder) == [] and not ladder.gives_up(UNREFINED)
+    note(ladder, *LATE_FRAMES * [True])
+    assert given_up(ladder) == [UNREFINED]
+    assert ladder.gives_up(UNREFINED) and not ladder.gives_up(HALVED)
+    note(ladder, *2 * LATE_FRAMES * [True])
+    assert given_up(ladder) == [*STEPS], "there is no third step"
+    note(ladder, *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == [UNREFINED]
+    note(ladder, *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == []
+    assert timer.counted(UNREFINED) == 1 and timer.counted(HALVED) == 0
+
+
+def test_a_hiccup_gives_nothing_up() -> None:
+    ladder = Degradation(StageTimer())
+    for _ in range(10):
+        note(ladder, *(LATE_FRAMES - 1) * [True], *WATCHED_FRAMES * [False])
+    assert given_up(ladder) == []
+
+
+def test_taking_back_too_soon_makes_it_patient_until_it_lasts() -> None:
+    """On a machine that is too slow for the whole frame the step is not tried every two seconds."""
+    ladder = Degradation(StageTimer())
+    note(ladder, *LATE_FRAMES * [True], *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == []
+    note(ladder, *LATE_FRAMES * [True], *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == [UNREFINED], "twice as long now"
+    note(ladder, *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == []
+    note(ladder, *2 * PATIENCE_FRAMES * [False])  # this time it lasts
+    note(ladder, *LATE_FRAMES * [True], *PATIENCE_FRAMES * [False])
+    assert given_up(ladder) == [], "as quickly as at first"
+
+
+class Frames:
+    """A tap that only makes the session render."""
+
+    def frame(self, frame: Any) -> None: ...
+
+    def speech(self, block: Any) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@pytest.mark.usefixtures("gl_context")
+def test_a_session_that_is_held_up_gives_up_both_and_recovers(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every face takes 60 ms, then hardly any time."""
+    from realtime.avatar import load_avatar
+    from realtime.pipeline import Pipeline
+    from realtime.session import Session
+
+    delay = 0.06
+
+    def held_up(self: Pipeline, frame_index: int, halved: bool = False) -> Any:
+        time.sleep(delay)
+        return np.zeros((*self.box_size[::-1], 4), np.uint8)  # a busy machine must not hold up the recovery
+
+    monkeypatch.setattr(Pipeline, "paint", held_up)
+    monkeypatch.setattr(degradation, "PATIENCE_FRAMES", 5)
+
+    async def watch() -> tuple[dict[str, Any], dict[str, Any]]:
+        nonlocal delay
+        session = Session(load_avatar(ada), "baked", 128, None)
+        await session.load()
+        session.taps.append(Frames())
+        session.start()
+        try:
+            held = await wait_for(session, list(STEPS))
+            delay = 0.0
+            return held, await wait_for(session, [])
+        finally:
+            await session.close()
+
+    async def wait_for(session: Any, given_up: list[str]) -> dict[str, Any]:
+        for _ in range(1200):
+            status: dict[str, Any] = session.status()
+            if status["given_up"] == given_up and status["frames"]["rendered"] > 10:
+                return status
+            await asyncio.sleep(0.05)
+        raise AssertionError(f"after a minute {status}")
+
+    held, recovered = asyncio.run(watch())
+    assert held["frames"]["unrefined"] > 0
+    assert recovered["frames"]["halved"] > 0
+
+
+@pytest.mark.usefixtures("gl_context")
+@pytest.mark.parametrize("target", ["baked", "onnx"])
+def test_what_is_given_up_hardly_shows(ada: Path, target: str) -> None:
+    """A frame without refinement, and a face of half the resolution, are near the whole ones, and not the same."""
+    from networks.contract import SAMPLE_RATE
+    from realtime.audio_input import Block
+    from realtime.audio_ring import AudioRing
+    from realtime.avatar import load_avatar
+    from realtime.pipeline import Pipeline
+    from realtime.sound_file import read_speech
+
+    avatar = load_avatar(ada)
+    ring = AudioRing(2 * SAMPLE_RATE)
+    ring.write(Block(0, read_speech(avatar.sample).samples[: 2 * SAMPLE_RATE]))
+    with Pipeline(avatar, ring, target) as pipeline:
+        whole = pipeline.paint(20)
+        halved = pipeline.paint(20, halved=True)
+        assert whole.shape == halved.shape and not np.array_equal(whole, halved)
+        both = (whole[..., 3] > 0) & (halved[..., 3] > 0)
+        assert both.sum() > 0.97 * (whole[..., 3] > 0).sum()
+        assert psnr(whole[both], halved[both]) > 24
+        refined, plain = pipeline.compose(20, whole), pipeline.compose(20, whole, refined=False)
+        assert psnr(refined, plain) > 34 and not np.array_equal(refined, plain)
+
+
+def psnr(a: Any, b: Any) -> float:
+    return float(-10 * np.log10(np.mean(((a.astype(np.float64) - b) / 255) ** 2)))
