@@ -36,7 +36,7 @@ Evaluate = Callable[[Tensor], FloatArray]  # latent [1, 64] -> values, flat
 CHANGE_TEXELS = 2  # texels a grid cell of the textures that change
 MEAN_TEXELS = 4  # texels a grid cell of the sharp mean
 OCCLUDER_ROWS = 20  # grid rows above the region: the nose
-DRAWN_CM = 0.12  # least distance of the grid lines that are drawn: triangles cost a software renderer more than pixels
+DRAWN_CM = 0.16  # least distance of the grid lines that are drawn: triangles cost a software renderer more than pixels
 RANKS_REPORTED = (4, 8, 16, 24, 32, 48)
 
 
@@ -45,7 +45,7 @@ class BakeConfig:
     """Ranks and how much is sampled to find them."""
 
     displacement_rank: int = 20
-    color_rank: int = 32
+    color_rank: int = 16
     latents: int = 2400  # half of them with the noise of training
     full_latents: int = 110  # evaluated at every texel
     subset: int = 1200  # texels of the principal component analysis

@@ -65,6 +65,7 @@ class FaceConfig:
     lambda_vgg: float = 4.0
     lambda_latent: float = 0.01
     lambda_lips: float = 1.0  # of the lip aperture in the other voices
+    lambda_change: float = 1.0  # of its change from frame to frame
     voice_frames: int = 128  # a step, of other voices; 0: the film alone
     voice_vertices: int = 12  # a frame of them, besides the lips'
     stranger_share: float = 0.5  # how often every recording is heard again, at another pitch, through a bad microphone
@@ -241,16 +242,20 @@ class VoiceLoss:
         density = dataset.regions[REGIONS.index("mouth")][moved] + 0.3 * dataset.regions[REGIONS.index("jaw")][moved]
         self.moved, self.density = moved, density / density.sum()
 
-    def __call__(self, networks: FaceNetworks, rng: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """L1 of vertices (equation 3.7) and of the vector between the inner lips, weighted alike."""
+    def __call__(self, networks: FaceNetworks, rng: np.random.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        """L1 of vertices (equation 3.7), of the vector between the inner lips, and of its change from a frame to the
+        next, weighted alike.
+        """
         config = self.config
-        rows = rng.integers(len(self.voices.newest), size=config.voice_frames)
+        first = rng.integers(len(self.voices.newest) - 1, size=config.voice_frames // 2)
+        rows = np.concatenate([first, first + 1])
         vertices = np.concatenate(
             [self.corners, rng.choice(self.moved, config.voice_vertices, p=self.density, replace=False)]
         )
         windows = F.dropout(torch.from_numpy(self.voices.windows(rows)), config.embedding_dropout)
         latent = networks.projection(windows)
-        latent = (latent + config.latent_noise * torch.randn_like(latent))[:, None]
+        # Of two frames that follow each other the noise is the same: it is not a movement.
+        latent = (latent + config.latent_noise * torch.randn_like(latent[: len(first)]).repeat(2, 1))[:, None]
         displacement = networks.deformation(self.points[vertices].expand(len(rows), -1, -1), latent)
         truth = torch.from_numpy(
             np.einsum("fc,cvx->fvx", self.voices.expression[rows], self.dataset.basis[:, vertices]).astype(np.float32)
@@ -258,8 +263,10 @@ class VoiceLoss:
         weight = torch.from_numpy(np.where(self.voices.together[rows], config.closure_weight, 1.0).astype(np.float32))
         weight = weight / weight.mean()
         error = l1_distance(displacement, truth) * mask_weight(self.masks[vertices])  # [F, 6 + n]
-        lips = torch.einsum("fvx,v->fx", (displacement - truth)[:, : len(self.corners)], self.gap_6).abs().sum(-1)
-        return (weight * error.mean(1)).mean(), (weight * lips).mean() * sum(MASK_WEIGHTS.values())
+        lips = torch.einsum("fvx,v->fx", (displacement - truth)[:, : len(self.corners)], self.gap_6)
+        change = (lips[len(first) :] - lips[: len(first)]).abs().sum(-1)
+        scale = sum(MASK_WEIGHTS.values())
+        return (weight * error.mean(1)).mean(), (weight * lips.abs().sum(-1)).mean() * scale, change.mean() * scale
 
 
 @dataclass
@@ -362,15 +369,18 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
         color_vgg = vgg_distance(vgg, *images) * config.vgg_every
 
     # The same mouth in other voices: geometry alone.
-    voices_l1, lips_l1 = actor.voice_loss(networks, rng) if actor.voice_loss else (torch.zeros(()), torch.zeros(()))
+    nothing = torch.zeros(())
+    voices_l1, lips_l1, change_l1 = actor.voice_loss(networks, rng) if actor.voice_loss else (nothing, nothing, nothing)
 
     loss = total_loss(
         color_vgg, color_l1, deformation_l1, clean,
         config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
-    ) + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1  # fmt: skip
+    )  # fmt: skip
+    loss = loss + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1
+    loss = loss + config.lambda_change * change_l1
     losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
     if actor.voice_loss:
-        losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item()}
+        losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item(), "change_l1": change_l1.item()}
     if isinstance(color_vgg, Tensor):
         losses["color_vgg"] = color_vgg.item() / config.vgg_every
     return loss, losses

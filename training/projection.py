@@ -5,8 +5,8 @@ the latent b stays as it is: deformation, colour, what was baked from them, comp
         --before avatars/ada --encoder build/encoder/encoder.safetensors --out build/avatar/projection
 
 Two minutes of film need not be learnt again when the ear changes. The new projection learns the mouth from every voice
-with phone timings, through the deformation network that is there, and on the film's own speech to say what the old one
-said, so that b stays where deformation and colour know it.
+with phone timings, through the deformation network that is there; and on the film's own speech, too, where it also
+learns to say what the old one said, so that b stays where deformation and colour know it.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from networks.contract import EMBEDDING, EMBEDDINGS
 from networks.projection import Projection
+from networks.readout import LOOKAHEADS
 from realtime.errors import MiravoxError
-from training.dataset import embed_dataset, load_dataset
+from training.dataset import Dataset, embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of, weights_hash
 from training.face import VoiceLoss, load_face, rest_latent, save_face
 from training.phones import data_folder
 from training.run import log_line, open_run, plot_log
-from training.voices import load_voices
+from training.voices import Voices, load_voices, shows_closure
 
 FloatArray = NDArray[np.float32]
 
@@ -45,7 +47,9 @@ class ProjectionTraining:
     stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
     closure_weight: float = 4.0  # of frames that show P, B or M
     lambda_lips: float = 2.0
-    lambda_film: float = 20.0  # of the squared distance from the old b
+    lambda_change: float = 2.0  # of the change of the lip aperture from frame to frame
+    lambda_film: float = 20.0  # of the squared distance from the old b, on the film's own speech
+    lambda_own: float = 1.0  # of the mouth on the film's own speech, as in the other voices
     ema_decay: float = 0.995
     seed: int = 0
 
@@ -84,17 +88,21 @@ def train(
     )  # fmt: skip
     heard = replace(face_config, voice_frames=config.voice_frames, closure_weight=config.closure_weight)
     voice_loss = VoiceLoss(heard, dataset, voices)
+    own_loss = VoiceLoss(replace(heard, voice_frames=config.film_frames), dataset, own_voice(dataset, windows))
     optimizer = torch.optim.Adam(networks.projection.parameters(), config.learning_rate)
     for step in tqdm(range(config.steps), desc="projection", unit="step"):
         rng = np.random.default_rng([config.seed, step])
         for group in optimizer.param_groups:
             fall = 0.02 + 0.98 * (0.5 + 0.5 * np.cos(np.pi * step / config.steps))
             group["lr"] = config.learning_rate * min(1.0, (step + 1) / 100) * fall
-        voices_l1, lips_l1 = voice_loss(networks, rng)
+        voices_l1, lips_l1, change_l1 = voice_loss(networks, rng)
+        own_l1, own_lips_l1, own_change_l1 = own_loss(networks, rng)
         rows = film[torch.from_numpy(rng.integers(len(film), size=config.film_frames))]
         latent = networks.projection(torch.from_numpy(windows[rows.numpy()]))
         film_l2 = (latent - old_latents[rows]).square().mean()
-        loss = voices_l1 + config.lambda_lips * lips_l1 + config.lambda_film * film_l2
+        mouth = voices_l1 + config.lambda_lips * lips_l1 + config.lambda_change * change_l1
+        own = own_l1 + config.lambda_lips * own_lips_l1 + config.lambda_change * own_change_l1
+        loss = mouth + config.lambda_own * own + config.lambda_film * film_l2
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -102,11 +110,26 @@ def train(
         for kept, now in zip(averaged.parameters(), networks.projection.parameters(), strict=True):
             kept.lerp_(now, 1 - decay)
         if step % 50 == 0:
-            log_line(folder, step=step, voices_l1=voices_l1.item(), lips_l1=lips_l1.item(), film_l2=film_l2.item())
+            log_line(
+                folder, step=step, voices_l1=voices_l1.item(), lips_l1=lips_l1.item(), change_l1=change_l1.item(),
+                own_lips_l1=own_lips_l1.item(), film_l2=film_l2.item(),
+            )  # fmt: skip
     plot_log(folder)
     networks.projection = averaged
     rest = rest_latent(networks, dataset, windows)
     return save_face(face_config, folder, networks, rest, projection=asdict(config))
+
+
+def own_voice(dataset: Dataset, windows: FloatArray) -> Voices:
+    """The film's own speech, of its training takes, as training/voices.py has that of others."""
+    trained = [t for t in dataset.takes if not t.held_out]
+    frames = np.concatenate([np.arange(t.first, t.end) for t in trained])
+    together = np.concatenate([shows_closure(t.phones, t.frames) for t in trained])
+    return Voices(
+        windows[frames].reshape(-1, EMBEDDING).astype(np.float16),
+        EMBEDDINGS * np.arange(len(frames)) + EMBEDDINGS - 1, dataset.expression[frames].astype(np.float32), together,
+        np.zeros((len(frames), len(LOOKAHEADS), 3), np.int8),
+    )  # fmt: skip
 
 
 def main() -> None:
