@@ -195,13 +195,13 @@ def test_fidelity_of_every_network(
     lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
     monkeypatch.setattr(bench, "held_out_articulation", lambda avatar: {"ljspeech": lips, "librispeech": lips})
     figures, share = bench.fidelity(avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,))
-    assert {"color", "baked", "strided16", "geometry", "flicker_ratio", "seam_ratio", "lse"} <= figures.keys()
-    for network in ("color", "baked", "strided16"):
+    assert {"color", "baked", "strided8", "geometry", "flicker_ratio", "seam_ratio", "lse"} <= figures.keys()
+    for network in ("color", "baked", "strided8"):
         parts = figures[network]
         assert isinstance(parts, dict) and {"frame", "face", "lower_face", "mouth"} <= parts.keys()
         assert 0 < parts["lower_face"]["psnr"] < parts["frame"]["psnr"]
     assert figures["lse"] is None and 0 < share < 0.3 and (tmp_path / "sheet.png").stat().st_size > 1000
-    assert "| strided16 | mouth |" in bench.table(figures, share)
+    assert "| strided8 | mouth |" in bench.table(figures, share)
 
 
 def test_composition_is_trained_on_patches(
