@@ -85,16 +85,20 @@ def test_open_lips_that_should_touch_cost_more(torch: Any) -> None:
     newest = np.arange(EMBEDDINGS - 1, EMBEDDINGS + 1)
     still = SimpleNamespace(projection=lambda w: torch.zeros(len(w), 64), deformation=lambda p, b: torch.zeros(p.shape))
 
-    def lips(truth: list[float]) -> float:
-        """The loss if the first of two frames shows a closure and nothing moves, for the true openings in cm."""
+    def lips(truth: list[float], part: int = 1) -> float:
+        """The loss of the lips, or another part, if the first of two frames shows a closure and nothing moves, for the
+        true openings in cm.
+        """
         voices = Voices(
             np.zeros((EMBEDDINGS + 1, 512), np.float16), newest, np.array(truth, np.float32)[:, None],
             np.array([True, False]), np.zeros((2, 6, 3), np.int8),
         )  # fmt: skip
         config = FaceConfig(voice_frames=64, voice_vertices=2, closure_weight=4.0)
         networks: Any = still
-        return float(VoiceLoss(config, dataset, voices)(networks, np.random.default_rng(1))[1])
+        return float(VoiceLoss(config, dataset, voices)(networks, np.random.default_rng(1))[part])
 
     assert lips([0.0, 0.0]) == 0
     ratio = lips([0.5, 0.0]) / lips([0.0, 0.5])
     assert 2 < ratio < 8, "about four, by how often each frame was drawn"
+    assert lips([0.5, 0.5], part=2) == pytest.approx(0, abs=1e-4), "an error that stays is no change"
+    assert lips([0.5, 0.0], part=2) > 1
