@@ -8,17 +8,18 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING, LATENT
+from networks.contract import EMBEDDING, EMBEDDINGS, LATENT
 
 LEAK = 0.02
 
 
 @dataclass(frozen=True)
 class ProjectionConfig:
-    """Widths of the two chains of 1D convolutions."""
+    """Widths of the two chains of 1D convolutions, and how many of the newest embeddings are weighted."""
 
     features: tuple[int, ...] = (EMBEDDING, 256, 256, 128, LATENT)  # kernel 1
     attention: tuple[int, ...] = (LATENT, 16, 8, 4, 2, 1)  # kernel 3
+    window: int = EMBEDDINGS  # T; 1: no temporal weighting (Table 4.8 x)
 
 
 def _chain(widths: tuple[int, ...], kernel: int) -> nn.Sequential:
@@ -34,12 +35,13 @@ class Projection(nn.Module):
     def __init__(self, config: ProjectionConfig | None = None) -> None:
         super().__init__()
         config = config or ProjectionConfig()
+        self.window = config.window
         self.features = _chain(config.features, 1)
         self.attention = _chain(config.attention, 3)
 
     def forward(self, embeddings_BTE: Tensor) -> Tensor:
         """float32 [B, 9, 512], oldest first -> b float32 [B, 64], zero mean and unit variance over its 64 values."""
-        features_BKT = self.features(embeddings_BTE.transpose(1, 2))
+        features_BKT = self.features(embeddings_BTE[:, -self.window :].transpose(1, 2))
         weights_BT = torch.softmax(self.attention(features_BKT)[:, 0], dim=1)
         latent_BK = (features_BKT @ weights_BT[..., None])[..., 0]
         return normalise(latent_BK)

@@ -1,7 +1,7 @@
 """Trains projection, deformation and colour together on one actor (thesis 3.4, 3.5, 3.7 and 4.1.4).
 
     python -m training.face --dataset DIR --encoder build/encoder/encoder.safetensors --out build/avatar/face [--resume]
-        [--second DIR]
+        [--second DIR] [--init AVATAR]
 
 Random pixels of random frames instead of whole images, so that two cores suffice; every few steps a patch of the mouth
 for the perceptual loss. Projection and deformation also learn from every other voice with phone timings, which need not
@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +31,14 @@ from networks.color import Color, ColorConfig
 from networks.contract import EMBEDDINGS, LATENT, MASKS, REGIONS
 from networks.deformation import Deformation
 from networks.losses import MASK_WEIGHTS, l1_distance, mask_weight, masked_l1, total_loss
-from networks.projection import Projection
+from networks.projection import Projection, ProjectionConfig
 from realtime.errors import MiravoxError
 from training.dataset import Dataset, FaceMaps, Pixels, embed_dataset, load_dataset, sample_pixels
 from training.encoders import load_encoder, lookahead_of
 from training.phones import data_folder
 from training.run import Checkpoint, log_line, open_run, plot_log
 from training.vgg import Vgg, load_vgg, vgg_distance
-from training.voices import Voices, load_voices
+from training.voices import Voices, load_voices, own_voice
 
 FloatArray = NDArray[np.float32]
 
@@ -53,6 +53,7 @@ class FaceConfig:
     Lambdas are those of equation 3.4; the thesis gives no figures for them.
     """
 
+    window: int = EMBEDDINGS  # T of the temporal weighting (Table 4.8); 1: the newest embedding alone
     color_input: str = "canonical"  # the 3D point that the colour network sees: canonical, or deformed as in Figure 3.1
     frequencies: int = 10  # L of the positional encoding
     steps: int = 3200
@@ -66,9 +67,11 @@ class FaceConfig:
     lambda_latent: float = 0.01
     lambda_lips: float = 1.0  # of the lip aperture in the other voices
     lambda_change: float = 1.0  # of its change from frame to frame
+    lambda_own: float = 1.0  # of lips and change of the film's own speech
     voice_frames: int = 128  # a step, of other voices; 0: the film alone
+    own_frames: int = 64  # a step, of the film's own speech, beside other voices
     voice_vertices: int = 12  # a frame of them, besides the lips'
-    stranger_share: float = 0.5  # how often every recording is heard again, at another pitch, through a bad microphone
+    stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
     closure_weight: float = 4.0  # of frames that show P, B or M
     embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps
@@ -77,6 +80,7 @@ class FaceConfig:
     ema_decay: float = 0.998
     frame_step: int = 2  # every which frame of the training takes is used: neighbours hardly differ
     pixels_kept_per_frame: int = 6144  # drawn once for each frame, held in memory
+    init: str = ""  # avatar whose face the first actor begins with
     seed: int = 0
 
 
@@ -86,7 +90,7 @@ class FaceNetworks(nn.Module):
     def __init__(self, config: FaceConfig) -> None:
         super().__init__()
         self.color_input = config.color_input
-        self.projection, self.deformation = Projection(), Deformation()
+        self.projection, self.deformation = Projection(ProjectionConfig(window=config.window)), Deformation()
         self.color = Color(ColorConfig(frequencies=config.frequencies))
 
     def shade(self, canonical: Tensor, neutral: Tensor, latent: Tensor, box_23: Tensor) -> Tensor:
@@ -102,18 +106,26 @@ class FaceNetworks(nn.Module):
 
 
 def load_face(path: Path) -> tuple[FaceNetworks, FaceConfig, FloatArray]:
-    """The three networks of a run, their configuration and the rest latent [64].
+    """The three networks of a run (face.safetensors) or of an avatar (its folder), their configuration and the rest
+    latent [64].
 
     Raises MiravoxError if the file is not there.
     """
-    if not path.is_file():
+    file = path / "networks.safetensors" if path.is_dir() else path
+    if not file.is_file():
         raise MiravoxError(
-            str(path), found="no such file", wanted="face.safetensors", remedy="Run training.face first."
+            str(file), found="no such file", wanted="face.safetensors, or an avatar", remedy="Run training.face first."
         )
-    with safe_open(path, "pt") as f:
-        config = FaceConfig(**json.loads((f.metadata() or {})["config"]))
-    state = {k: v.float() for k, v in load_file(path).items()}
-    rest = state.pop("rest_latent").numpy()
+    state = {k: v.float() for k, v in load_file(file).items()}
+    if path.is_dir():
+        config = FaceConfig(**json.loads((path / "avatar.json").read_text())["provenance"]["face"])
+        rest = load_file(path / "geometry.safetensors")["rest_latent"].numpy()
+        parts = ("projection/", "deformation/", "color/")
+        state = {k.replace("/", "."): v for k, v in state.items() if k.startswith(parts)}
+    else:
+        with safe_open(file, "pt") as f:
+            config = FaceConfig(**json.loads((f.metadata() or {})["config"]))
+        rest = state.pop("rest_latent").numpy()
     networks = FaceNetworks(config)
     networks.load_state_dict(state)
     return networks.eval(), config, rest
@@ -175,8 +187,9 @@ class Patches:
 
 
 @torch.no_grad()
-def evaluate(networks: FaceNetworks, dataset: Dataset, windows: FloatArray, pixels: Pixels) -> dict[str, float]:
+def evaluate(networks: FaceNetworks, material: Material) -> dict[str, float]:
     """PSNR over sampled pixels of held-out frames (all, and the mouth's), and the error of the lip aperture."""
+    dataset, windows, pixels = material.dataset, material.windows, material.checked
     box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
     canonical_vertices = torch.from_numpy(dataset.scale(dataset.canonical))
     squared, squared_mouth, apertures = [], [], []
@@ -269,28 +282,26 @@ class VoiceLoss:
         return (weight * error.mean(1)).mean(), (weight * lips.abs().sum(-1)).mean() * scale, change.mean() * scale
 
 
-@dataclass
-class Actor:
-    """One actor's material and networks. Actors that are trained in turns share the projection (thesis 3.4)."""
+@dataclass(frozen=True)
+class Material:
+    """What one actor's networks are trained on."""
 
-    folder: Path  # of what is written
     dataset: Dataset
     windows: FloatArray  # [N, 9, 512]
     pixels: Pixels
     checked: Pixels  # of held-out takes
     patches: Patches | None
     voice_loss: VoiceLoss | None
+    own_loss: VoiceLoss | None  # of the film's own speech
     used: NDArray[np.int64]  # vertices of any triangle
     density: NDArray[np.float32]  # how often each of them is drawn
-    networks: FaceNetworks
-    averaged: FaceNetworks  # exponential moving average: what is kept
 
 
-def load_actor(
-    config: FaceConfig, folder: Path, dataset_folder: Path, encoder: AudioEncoder, lookahead_samples: int,
-    projection: Projection | None, voices_cache: Path, with_patches: bool,
-) -> Actor:  # fmt: skip
-    """Reads an actor's dataset, and makes networks with the given projection, or one of their own."""
+def load_material(
+    config: FaceConfig, dataset_folder: Path, encoder: AudioEncoder, lookahead_samples: int, voices_cache: Path,
+    with_patches: bool,
+) -> Material:  # fmt: skip
+    """Reads an actor's dataset, and hears its speech and the other voices."""
     dataset = load_dataset(dataset_folder)
     windows = embed_dataset(encoder, dataset, lookahead_samples)
     train_frames = [f for t in dataset.takes if not t.held_out for f in range(t.first, t.end, config.frame_step)]
@@ -299,23 +310,29 @@ def load_actor(
     watch = patches.watch if patches else None
     pixels = sample_pixels(dataset, train_frames, config.pixels_kept_per_frame, config.seed, watch)
     checked = sample_pixels(dataset, held_out[:: max(1, len(held_out) // CHECKED_FRAMES)], CHECKED_PIXELS, 1)
-    voice_loss = None
+    voice_loss = own_loss = None
     if config.voice_frames:
         voices = load_voices(
             voices_cache, encoder, lookahead_samples, dataset.expression_names, data_folder(), config.stranger_share,
             config.seed + 1,
         )  # fmt: skip
         voice_loss = VoiceLoss(config, dataset, voices)
-    networks = FaceNetworks(config)
-    if projection is not None:
-        networks.projection = projection
-    averaged = copy.deepcopy(networks).requires_grad_(False)
+        if config.lambda_own:
+            own = own_voice(dataset, windows)
+            own_loss = VoiceLoss(replace(config, voice_frames=config.own_frames), dataset, own)
     used = np.unique(np.asarray(dataset.geometry["triangles"]))
     density = 0.1 + dataset.regions[REGIONS.index("mouth")][used]
-    return Actor(
-        folder, dataset, windows, pixels, checked, patches, voice_loss, used, density / density.sum(), networks,
-        averaged,
-    )  # fmt: skip
+    return Material(dataset, windows, pixels, checked, patches, voice_loss, own_loss, used, density / density.sum())
+
+
+@dataclass(frozen=True)
+class Actor:
+    """One actor's material and networks. Actors that are trained in turns share the projection (thesis 3.4)."""
+
+    folder: Path  # of what is written
+    material: Material
+    networks: FaceNetworks
+    averaged: FaceNetworks  # exponential moving average: what is kept
 
 
 def held_out_frames(dataset: Dataset) -> list[int]:
@@ -330,7 +347,8 @@ def learning_rate(config: FaceConfig, turn: int) -> float:
 
 def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> tuple[Tensor, dict[str, float]]:
     """The loss of an actor's `turn`-th step (equation 3.4, and that of the other voices), and its parts."""
-    networks, dataset, pixels = actor.networks, actor.dataset, actor.pixels
+    networks, material = actor.networks, actor.material
+    dataset, pixels = material.dataset, material.pixels
     rng = np.random.default_rng([config.seed, turn])
     torch.manual_seed(config.seed * 1_000_003 + turn)
     box = torch.from_numpy(np.asarray(dataset.geometry["box"], np.float32))
@@ -338,7 +356,7 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
     # A random set of frames; b with noise, so that colour and deformation learn the neighbourhood of each latent.
     rows = rng.integers(len(pixels.frames), size=config.frames_per_step)
     frames = pixels.frames[rows]
-    clean = networks.projection(torch.from_numpy(actor.windows[frames]))
+    clean = networks.projection(torch.from_numpy(material.windows[frames]))
     latent = (clean + config.latent_noise * torch.randn_like(clean))[:, None]
 
     # Colour of random pixels.
@@ -351,7 +369,7 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
     color_l1 = (weight * (rgb - color.float() / 255).abs().sum(-1)).mean()
 
     # Displacement of random vertices.
-    chosen = actor.used[rng.choice(len(actor.used), config.vertices_per_frame, p=actor.density)]
+    chosen = material.used[rng.choice(len(material.used), config.vertices_per_frame, p=material.density)]
     truth = torch.from_numpy(
         np.einsum("fc,cvx->fvx", dataset.expression[frames], dataset.basis[:, chosen]).astype(np.float32)
     )
@@ -361,29 +379,46 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
 
     # Perceptual loss on a patch of the mouth.
     color_vgg: Tensor | float = 0.0
-    if vgg is not None and actor.patches is not None and turn % config.vgg_every == 0:
-        frame, patch_canonical, patch_neutral, target = actor.patches.draw(rng)
-        patch_latent = networks.projection(torch.from_numpy(actor.windows[frame][None]))
+    if vgg is not None and material.patches is not None and turn % config.vgg_every == 0:
+        frame, patch_canonical, patch_neutral, target = material.patches.draw(rng)
+        patch_latent = networks.projection(torch.from_numpy(material.windows[frame][None]))
         patch = networks.shade(patch_canonical, patch_neutral, patch_latent, box)
         images = (x.T.reshape(1, 3, config.patch, config.patch) for x in (patch, target))
         color_vgg = vgg_distance(vgg, *images) * config.vgg_every
 
-    # The same mouth in other voices: geometry alone.
-    nothing = torch.zeros(())
-    voices_l1, lips_l1, change_l1 = actor.voice_loss(networks, rng) if actor.voice_loss else (nothing, nothing, nothing)
-
+    # The same mouth in other voices, and once more in the film's own: geometry alone.
     loss = total_loss(
         color_vgg, color_l1, deformation_l1, clean,
         config.lambda_vgg, config.lambda_color, config.lambda_deformation, config.lambda_latent,
     )  # fmt: skip
-    loss = loss + config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1
-    loss = loss + config.lambda_change * change_l1
     losses = {"color_l1": color_l1.item(), "deformation_l1": deformation_l1.item()}
-    if actor.voice_loss:
-        losses |= {"voices_l1": voices_l1.item(), "lips_l1": lips_l1.item(), "change_l1": change_l1.item()}
+    for name, heard, factor in (("", material.voice_loss, 1.0), ("own_", material.own_loss, config.lambda_own)):
+        if heard is not None:
+            voices_l1, lips_l1, change_l1 = heard(networks, rng)
+            mouth = config.lambda_deformation * voices_l1 + config.lambda_lips * lips_l1
+            loss = loss + factor * (mouth + config.lambda_change * change_l1)
+            losses |= {f"{name}lips_l1": lips_l1.item(), f"{name}change_l1": change_l1.item()}
     if isinstance(color_vgg, Tensor):
         losses["color_vgg"] = color_vgg.item() / config.vgg_every
     return loss, losses
+
+
+def begin_actors(
+    config: FaceConfig, folder: Path, materials: list[Material], init: Path | None = None
+) -> list[Actor]:  # fmt: skip
+    """Networks for each material, with one projection between them; the first's from the avatar `init` if given."""
+    torch.manual_seed(config.seed)
+    actors: list[Actor] = []
+    for index, material in enumerate(materials):
+        place = folder / "second" if index else folder
+        place.mkdir(parents=True, exist_ok=True)
+        networks = FaceNetworks(config)
+        if init is not None and not index:
+            networks.load_state_dict(load_face(init)[0].state_dict())
+        if actors:
+            networks.projection = actors[0].networks.projection
+        actors.append(Actor(place, material, networks, copy.deepcopy(networks).requires_grad_(False)))
+    return actors
 
 
 def train(
@@ -397,28 +432,32 @@ def train(
             keeps it from overfitting (thesis 3.4, Table 4.8 w); written to `folder`/second.
     """
     open_run(folder, config, resume)
-    torch.manual_seed(config.seed)
     encoder, encoder_config = load_encoder(encoder_path)
     vgg = load_vgg(folder.parent / "vgg") if config.lambda_vgg else None
     if vgg is not None:
         print(f"perceptual loss: {vgg.source}")
-    actors: list[Actor] = []
-    for place, material in ((folder, dataset_folder), (folder / "second", second)):
-        if material is not None:
-            place.mkdir(exist_ok=True)
-            shared = actors[0].networks.projection if actors else None
-            actor = load_actor(
-                config, place, material, encoder, lookahead_of(encoder_config), shared, folder / "voices.safetensors",
-                with_patches=vgg is not None,
-            )  # fmt: skip
-            actors.append(actor)
+    materials = [
+        load_material(
+            config, dataset, encoder, lookahead_of(encoder_config), folder / "voices.safetensors",
+            with_patches=vgg is not None,
+        )
+        for dataset in (dataset_folder, second) if dataset is not None
+    ]  # fmt: skip
+    return train_actors(
+        config, begin_actors(config, folder, materials, Path(config.init) if config.init else None), vgg
+    )
 
+
+def train_actors(config: FaceConfig, actors: list[Actor], vgg: Vgg | None) -> Path:
+    """Trains actors in turns, `config.steps` for each, from the checkpoint if there is one; returns the path of the
+    first one's face.safetensors.
+    """
     modules: dict[str, nn.Module] = {}
     for index, actor in enumerate(actors):
         modules |= {f"networks{index or ''}": actor.networks, f"averaged{index or ''}": actor.averaged}
     trained = dict.fromkeys(p for actor in actors for p in actor.networks.parameters())  # the projection's once
     optimizer = torch.optim.Adam(list(trained), config.learning_rate)  # thesis 4.1.4: default betas
-    checkpoint = Checkpoint(folder, modules, optimizer)
+    checkpoint = Checkpoint(actors[0].folder, modules, optimizer)
     first, steps = checkpoint.load(), config.steps * len(actors)
     for step in (bar := tqdm(range(first, steps), initial=first, total=steps, desc="face", unit="step")):
         actor, turn = actors[step % len(actors)], step // len(actors)
@@ -434,19 +473,20 @@ def train(
         if turn % 50 == 0:
             log_line(actor.folder, step=turn, **losses)
         if turn % 800 == 799 or turn == config.steps - 1:
-            figures = evaluate(actor.averaged, actor.dataset, actor.windows, actor.checked)
+            figures = evaluate(actor.averaged, actor.material)
             log_line(actor.folder, step=turn, **figures)
             bar.set_postfix({k: round(v, 2) for k, v in figures.items()})
             plot_log(actor.folder)
         checkpoint.save_if_due(step + 1)
     checkpoint.save(steps)
+    paths = []
     for actor in actors:
-        held_out = held_out_frames(actor.dataset)
+        dataset, windows = actor.material.dataset, actor.material.windows
+        held_out = held_out_frames(dataset)
         contact_sheet(
-            actor.averaged, actor.dataset, actor.windows, held_out[:: max(1, len(held_out) // 6)][:6],
-            actor.folder / "held_out.png",
-        )  # fmt: skip
-    paths = [save_face(config, a.folder, a.averaged, rest_latent(a.averaged, a.dataset, a.windows)) for a in actors]
+            actor.averaged, dataset, windows, held_out[:: max(1, len(held_out) // 6)][:6], actor.folder / "held_out.png"
+        )
+        paths.append(save_face(config, actor.folder, actor.averaged, rest_latent(actor.averaged, dataset, windows)))
     return paths[0]
 
 
@@ -485,11 +525,13 @@ def main() -> None:
     parser.add_argument("--color-input", choices=("canonical", "deformed"), default=FaceConfig.color_input)
     parser.add_argument("--frequencies", type=int, default=FaceConfig.frequencies)
     parser.add_argument("--lambda-vgg", type=float, default=FaceConfig.lambda_vgg)
+    parser.add_argument("--init", default=FaceConfig.init, metavar="AVATAR", help="begin with the face of an avatar")
     parser.add_argument("--seed", type=int, default=FaceConfig.seed)
     o = parser.parse_args()
     config = FaceConfig(
-        color_input=o.color_input, frequencies=o.frequencies, steps=o.steps, lambda_vgg=o.lambda_vgg, seed=o.seed
-    )
+        color_input=o.color_input, frequencies=o.frequencies, steps=o.steps, lambda_vgg=o.lambda_vgg, init=o.init,
+        seed=o.seed,
+    )  # fmt: skip
     print(train(config, o.dataset, o.encoder, o.out, o.resume, o.second))
 
 

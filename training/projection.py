@@ -22,16 +22,14 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from networks.contract import EMBEDDING, EMBEDDINGS
-from networks.projection import Projection
-from networks.readout import LOOKAHEADS
+from networks.projection import Projection, ProjectionConfig
 from realtime.errors import MiravoxError
-from training.dataset import Dataset, embed_dataset, load_dataset
+from training.dataset import embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of, weights_hash
 from training.face import VoiceLoss, load_face, rest_latent, save_face
 from training.phones import data_folder
 from training.run import log_line, open_run, plot_log
-from training.voices import Voices, load_voices, shows_closure
+from training.voices import load_voices, own_voice
 
 FloatArray = NDArray[np.float32]
 
@@ -79,7 +77,7 @@ def train(
     networks = copy.deepcopy(old).requires_grad_(False)
     torch.manual_seed(config.seed)
     if not same:
-        networks.projection = Projection()
+        networks.projection = Projection(ProjectionConfig(window=face_config.window))
     networks.projection.requires_grad_(True)
     averaged = copy.deepcopy(networks.projection).requires_grad_(False)
     voices = load_voices(
@@ -118,18 +116,6 @@ def train(
     networks.projection = averaged
     rest = rest_latent(networks, dataset, windows)
     return save_face(face_config, folder, networks, rest, projection=asdict(config))
-
-
-def own_voice(dataset: Dataset, windows: FloatArray) -> Voices:
-    """The film's own speech, of its training takes, as training/voices.py has that of others."""
-    trained = [t for t in dataset.takes if not t.held_out]
-    frames = np.concatenate([np.arange(t.first, t.end) for t in trained])
-    together = np.concatenate([shows_closure(t.phones, t.frames) for t in trained])
-    return Voices(
-        windows[frames].reshape(-1, EMBEDDING).astype(np.float16),
-        EMBEDDINGS * np.arange(len(frames)) + EMBEDDINGS - 1, dataset.expression[frames].astype(np.float32), together,
-        np.zeros((len(frames), len(LOOKAHEADS), 3), np.int8),
-    )  # fmt: skip
 
 
 def main() -> None:

@@ -17,12 +17,12 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from networks.audio_encoder import AudioEncoder
-from networks.contract import EMBEDDINGS, SAMPLES_PER_FRAME
+from networks.contract import EMBEDDING, EMBEDDINGS, SAMPLES_PER_FRAME
 from networks.readout import LOOKAHEADS
 from realtime.sound_file import read_speech
 from studio.speech_curves import expression_curves
 from training.augment import AugmentConfig, stranger
-from training.dataset import embed_speech
+from training.dataset import Dataset, embed_speech
 from training.encoders import weights_hash
 from training.phones import LIPS_TOGETHER, UNIT, load_utterances
 
@@ -107,6 +107,18 @@ def embed_voices(
     return Voices(
         np.concatenate(embeddings), np.concatenate(newest), np.concatenate(expression), np.concatenate(together),
         np.concatenate(phones_heard),
+    )  # fmt: skip
+
+
+def own_voice(dataset: Dataset, windows: FloatArray) -> Voices:
+    """The film's own speech, of its training takes, as training/voices.py has that of others."""
+    trained = [t for t in dataset.takes if not t.held_out]
+    frames = np.concatenate([np.arange(t.first, t.end) for t in trained])
+    together = np.concatenate([shows_closure(t.phones, t.frames) for t in trained])
+    return Voices(
+        windows[frames].reshape(-1, EMBEDDING).astype(np.float16),
+        EMBEDDINGS * np.arange(len(frames)) + EMBEDDINGS - 1, dataset.expression[frames].astype(np.float32), together,
+        np.zeros((len(frames), len(LOOKAHEADS), 3), np.int8),
     )  # fmt: skip
 
 
