@@ -26,9 +26,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         "--beside", type=Path, nargs="*", default=[], metavar="AVATAR",
         help="the same avatar with other composition networks, measured too",
     )  # fmt: skip
+    fidelity.add_argument("--bounds", action="store_true", help="what the error is made of, too")
     fidelity.add_argument("--sheet", type=Path, help="PNG with six of the frames and their errors")
     fidelity.add_argument("--markdown", type=Path, help="file for the tables")
     fidelity.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
+
+    ablation = commands.add_parser("ablation", help="faces trained with parts of the method left out")
+    ablation.add_argument("--runs", type=Path, default=Path("build/ablation"), help="folder by training.ablation")
+    ablation.add_argument("--dataset", type=Path, help="folder; by default the held-out takes are filmed again")
+    ablation.add_argument("--frames", type=int, default=60, help="about so many held-out frames, in runs of five")
+    ablation.add_argument("--markdown", type=Path, help="file for the table")
+    ablation.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
 
     throughput = commands.add_parser("throughput", help="frames a second of offline rendering")
     throughput.add_argument("--source", type=Path, help="the avatar's sample recording by default")
@@ -89,6 +97,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
 
     for command in (
         fidelity,
+        ablation,
         throughput,
         stages,
         startup,
@@ -101,7 +110,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         screenshots,
     ):
         command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, throughput, stages, startup, sessions, soak, articulation, speech, latency):
+    for command in (fidelity, ablation, throughput, stages, startup, sessions, soak, articulation, speech, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -133,13 +142,25 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
 
         dataset = fidelity.held_out_dataset(avatar, o.dataset)
         beside = tuple(load_avatar(folder) for folder in o.beside)
-        figures, share = fidelity.fidelity(avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside)
+        figures, share = fidelity.fidelity(
+            avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside, o.bounds
+        )
         text = fidelity.table(figures, share)
         print(text)
         if o.markdown:
             o.markdown.parent.mkdir(parents=True, exist_ok=True)
             o.markdown.write_text(text)
         save({"figures": figures, "inpaint_share": share}, config, o.json)
+    elif o.command == "ablation":
+        from bench.ablation import ablation, table
+
+        variants = ablation(avatar, o.runs, o.dataset, o.frames, o.syncnet)
+        text = table(variants)
+        print(text)
+        if o.markdown:
+            o.markdown.parent.mkdir(parents=True, exist_ok=True)
+            o.markdown.write_text(text)
+        save({"figures": variants}, config, o.json)
     elif o.command == "throughput":
         from bench.throughput import throughput
 

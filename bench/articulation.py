@@ -4,8 +4,8 @@ film.
     python -m bench articulation --avatar avatars/ada --json F
 
 Geometry only, no pixels: the deformation network's vertices against those of the studio's expression curves, for held-
-out LJ Speech (Ada's own voice) and held-out LibriSpeech (speakers never heard). `python -m bench speech` measures the
-same on any labelled speech.
+out speech of the avatar's own voice (Ada's is LJ Speech) and held-out LibriSpeech (speakers never heard). `python -m
+bench speech` measures the same on any labelled speech.
 - closed: the inner lips come within 1.5 mm of the rest gap at some frame within P, B or M, 20 ms of tolerance on both
   sides.
 - open vowel closed: they are that near at every frame within AA, AE, AH, AO, AW or AY, so that it is never seen. (At
@@ -17,6 +17,7 @@ same on any labelled speech.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -142,12 +143,21 @@ def interval(successes: int, count: int) -> tuple[float, float]:
     return float((centre - reach) / (1 + z * z / count)), float((centre + reach) / (1 + z * z / count))
 
 
+def own_corpus(avatar: Avatar) -> str:
+    """The corpus that most of the avatar's filmed speech is from."""
+    provenance = avatar.info["provenance"]
+    assert isinstance(provenance, dict)
+    corpora: Counter[str] = Counter(name.split("/")[0] for name in provenance["dataset"]["speech"])
+    return corpora.most_common(1)[0][0]
+
+
 def widest_jaw(avatar: Avatar, tracker: LipTracker) -> dict[str, object]:
     """The frame of the training voice's speech whose mouth is open widest: do the networks part the lips as far?"""
     names = load_face_model().expression_names
     widest: tuple[float, int, Utterance] | None = None
+    corpus = own_corpus(avatar)
     for utterance in load_utterances(data_folder()):
-        if utterance.corpus == "ljspeech" and not utterance.held_out:
+        if utterance.corpus == corpus and not utterance.held_out:
             curves = expression_curves(utterance.phones, int(utterance.seconds * FRAME_RATE), names)
             gaps = [tracker.true(w).gap for w in curves]
             frame = int(np.argmax(gaps))
@@ -215,13 +225,12 @@ def articulation(avatar: Avatar, recordings: list[Labelled]) -> dict[str, object
 
 
 def held_out_articulation(avatar: Avatar) -> dict[str, dict[str, object]]:
-    """Figures of the avatar's own voice and of speakers never heard, and its widest jaw."""
+    """Figures of the avatar's own voice, of speakers never heard, and its widest jaw."""
     data = data_folder()
+    held_out = [u for u in load_utterances(data) if u.held_out]
     figures = {
-        corpus: articulation(
-            avatar, [Labelled(u, u.path(data)) for u in load_utterances(data) if u.corpus == corpus and u.held_out]
-        )
-        for corpus in ("ljspeech", "librispeech")
+        name: articulation(avatar, [Labelled(u, u.path(data)) for u in held_out if u.corpus == corpus])
+        for name, corpus in (("own voice", own_corpus(avatar)), ("never heard", "librispeech"))
     }
     tracker = LipTracker(avatar, template_basis(avatar))
     return figures | {"widest jaw": widest_jaw(avatar, tracker)}

@@ -2,13 +2,18 @@
 was set to zero (thesis 4.3).
 
     python -m bench fidelity --avatar avatars/ada --json F [--markdown F] [--sheet F] [--dataset DIR] [--frames N]
-        [--networks color onnx baked] [--beside AVATAR...] [--syncnet syncnet_v2.model]
+        [--networks color onnx baked] [--beside AVATAR...] [--bounds] [--syncnet syncnet_v2.model]
 
 `color` is the colour network's face laid over the frame as it is; `onnx` and `baked` are the targets, each with the
 composition network that runs live. 8-bit sRGB; the figures of each frame, then their mean (training/metrics.py).
 Regions: the whole frame; the face, all that is painted and covered by the mesh; the lower face, the inpaint region of
 the ground-truth mesh at the frame's own expression; the mouth, its mask of Table 3.5. Source frames are the lossless
 ones. Frames are measured in runs of five, so that what changes from one to the next can be told.
+
+--bounds says what the error is made of, by taking parts of it away from target `onnx`: `true mesh` has the true
+displacement, so the speech decides the colours alone; `true face` has the true frame's own pixels where the mesh covers
+them, so what is left is composition; `at rest` are frames of the silent source take, which was trained on: nothing but
+what the colour network cannot hold or know, such as shading that depends on the head's pose.
 """
 
 from __future__ import annotations
@@ -48,6 +53,7 @@ STEADY_MM = 0.1  # skin that is displaced by less from one frame to the next sta
 NEAR_CM = 0.4  # a vertex is visible if its pixel shows a canonical point as near as this
 INNER_LIPS = range(60, 68)  # landmarks
 PARTED_MM = 3.0  # lips further apart than this show teeth
+TRUE_MESH, TRUE_FACE, AT_REST = "true mesh", "true face", "at rest"  # what --bounds takes away
 HEAT = 0.15  # error (L2 of RGB in [0, 1]) of the heat map's hottest colour
 
 # Tables 4.5 and 4.7 of the thesis; over which pixels is not said there.
@@ -126,7 +132,9 @@ class Painted:
 
 
 class Reenactment:
-    """Paints frames of a dataset with an avatar: with its networks, a target, or the colour network alone."""
+    """Paints frames of a dataset with an avatar: with its networks, a target, the colour network alone, or, for
+    --bounds, the truth in some places.
+    """
 
     def __init__(self, avatar: Avatar, dataset: Dataset, inpaint: Inpaint, network: str) -> None:
         self.dataset, self.inpaint = dataset, inpaint
@@ -144,13 +152,13 @@ class Reenactment:
             ring = AudioRing(self.capacity)
             speech = read_speech(take.speech).samples
             ring.write(Block(0, np.concatenate([speech, np.zeros(SAMPLES_PER_FRAME * FRAME_RATE, np.float32)])))
-            target = "onnx" if self.network == "color" else self.network
+            target = "baked" if self.network == "baked" else "onnx"
             self.pipeline, self.take_first = Pipeline(self.avatar, ring, target), take.first
         assert self.pipeline is not None
         box, mask = self._fit(self.inpaint.box(frame), self.inpaint.mask(frame))
         left, top, right, bottom = box
         latent = self.pipeline.latents.advance(frame - take.first)
-        face = self.pipeline.face.draw(latent, self.dataset.pose[frame], box)
+        face = self._face(frame, image, latent, box)
         covered = face[..., 3] > 0
         crop = image[top:bottom, left:right] * (mask < 1)[..., None].astype(np.uint8)
         painted = image.copy()
@@ -163,6 +171,21 @@ class Reenactment:
         drawn = self.pipeline.face
         vertices = drawn.displace(latent) if isinstance(drawn, NeuralFace) else None
         return Painted(painted, whole_mask, whole_covered, vertices)
+
+    def _face(self, frame: int, image: ByteArray, latent: FloatArray, box: NDArray[np.int32]) -> ByteArray:
+        """The face within the box, uint8 [h, w, 4]: sRGB and coverage."""
+        assert self.pipeline is not None
+        drawn, pose = self.pipeline.face, self.dataset.pose[frame]
+        if self.network == TRUE_MESH:
+            assert isinstance(drawn, NeuralFace)
+            vertices = np.asarray(self.dataset.neutral + self.dataset.displacement(frame), np.float32)
+            return drawn.shade(vertices, latent, pose, box)
+        face = drawn.draw(latent, pose, box)
+        if self.network == TRUE_FACE:
+            left, top, right, bottom = box
+            covered = face[..., 3] > 0
+            face[covered, :3] = image[top:bottom, left:right][covered]
+        return face
 
     def _fit(self, box: NDArray[np.int32], mask: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The dataset's box and mask at the size of the avatar's own box, around the same centre; the mask must fit."""
@@ -282,7 +305,7 @@ def measure_run(rows: Rows, watch: Watch, frames: list[int], painted: list[Paint
 
 def fidelity(
     avatar: Avatar, dataset: Dataset, networks: tuple[str, ...], count: int, sheet: Path | None = None,
-    syncnet: Path | None = None, beside: tuple[Avatar, ...] = (),
+    syncnet: Path | None = None, beside: tuple[Avatar, ...] = (), bounded: bool = False,
 ) -> tuple[Figures, float]:  # fmt: skip
     """The figures of each network over about `count` held-out frames, geometry on held-out speech, lip sync if
     SyncNet's weights are there; and the inpaint region's share of the frame.
@@ -290,6 +313,7 @@ def fidelity(
     Args:
         networks: of color, onnx and baked; the last one is the one that runs live.
         beside: the same avatar with other composition networks, by whose names they are measured, too.
+        bounded: whether to measure what the error is made of, too.
     """
     inpaint = Inpaint(dataset, widest_expression(avatar, dataset))
     watch = Watch(dataset, inpaint)
@@ -301,9 +325,8 @@ def fidelity(
     figures: Figures = {}
     shown = evenly(frames, 6)
     painted_of: dict[str, dict[int, ByteArray]] = {}
-    painters = [(network, avatar, network) for network in networks]
-    painters += [(str(other.info["composition"]), other, "onnx") for other in beside]
-    for name, painter, network in painters:
+
+    def watched(name: str, painter: Avatar, network: str, pieces: list[list[int]]) -> dict[str, object]:
         reenactment = Reenactment(painter, dataset, inpaint, network)
         rows, painted_of[name] = Rows(), {}
         for piece in tqdm(pieces, desc=name, unit="run"):
@@ -311,10 +334,19 @@ def fidelity(
             measure_run(rows, watch, piece, painted, [images[f] for f in piece])
             painted_of[name] |= {f: p.image for f, p in zip(piece, painted, strict=True) if f in shown}
         reenactment.close()
-        figures[name] = rows.figures()
+        return rows.figures()
+
+    painters = [(network, avatar, network) for network in networks]
+    painters += [(str(other.info["composition"]), other, "onnx") for other in beside]
+    figures |= {name: watched(name, painter, network, pieces) for name, painter, network in painters}
     live = figures[networks[-1]]
     assert isinstance(live, dict)
     figures |= {key: live[key] for key in ("flicker_ratio", "seam_ratio", "teeth_sharpness")}
+    if bounded:
+        silent = runs([dataset.takes[0]], count)
+        images |= dataset.frames({f for piece in silent for f in piece})
+        figures |= {name: watched(name, avatar, name, pieces) for name in (TRUE_MESH, TRUE_FACE)}
+        figures[AT_REST] = watched(AT_REST, avatar, "onnx", silent)
     figures["geometry"] = geometry(avatar)
     figures["lse"], figures["lse_reason"] = None, "no weights of SyncNet were given (--syncnet)"
     if syncnet is not None:
@@ -329,9 +361,9 @@ def fidelity(
 def geometry(avatar: Avatar) -> dict[str, object]:
     """Lips against the studio's on held-out speech of her own voice, and of speakers never heard."""
     spoken = held_out_articulation(avatar)
-    own = spoken["ljspeech"]
+    own = spoken["own voice"]
     keys = {"aperture_mm": "aperture_error_mm", "width_mm": "width_error_mm", "closure": "closure"}
-    return {name: own[key] for name, key in keys.items()} | {"own_voice": own, "never_heard": spoken["librispeech"]}
+    return {name: own[key] for name, key in keys.items()} | {"own_voice": own, "never_heard": spoken["never heard"]}
 
 
 def lse(reenactment: Reenactment, takes: list[Take], weights: Path) -> dict[str, object]:
@@ -371,6 +403,8 @@ def save_sheet(
     """Truth above, each network below with its error as a heat map."""
     rows = [np.concatenate([images[f] for f in frames], 1)]
     for painted in painted_of.values():
+        if not painted:  # of other frames
+            continue
         rows.append(np.concatenate([painted[f] for f in frames], 1))
         rows.append(np.concatenate([heat_map(painted[f], images[f]) for f in frames], 1))
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -404,7 +438,7 @@ def table(figures: Figures, share: float) -> str:
     other = lips["never_heard"]
     lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
     lines.append(
-        f"Lips, her own voice: aperture {lips['aperture_mm']:.2f} mm, width {lips['width_mm']:.2f} mm, "
+        f"Lips, own voice: aperture {lips['aperture_mm']:.2f} mm, width {lips['width_mm']:.2f} mm, "
         f"{100 * lips['closure']:.0f} % of P B M closed; never heard: {other['aperture_error_mm']:.2f} mm, "
         f"{other['width_error_mm']:.2f} mm, {100 * other['closure']:.0f} %."
     )

@@ -4,6 +4,7 @@ python -m export bake --dataset DIR [--encoder F --face F --out DIR]
 python -m export pack --dataset DIR --name NAME --consent TEXT --sample FLAC [--encoder F --face F --baked DIR
 --composition F] --out DIR
 python -m export composition --avatar DIR --composition F --out DIR
+python -m export face --avatar DIR --face F --out DIR
 python -m export card --avatar DIR --fidelity F
 """
 
@@ -17,7 +18,7 @@ from pathlib import Path
 from export.baked import BakeConfig, bake
 from export.card import write_card
 from export.pack import pack
-from export.recompose import recompose
+from export.replace import recompose, reface
 from realtime.errors import MiravoxError
 from training.dataset import embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of
@@ -50,6 +51,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--composition", type=Path, default=BUILD / "composition" / "composition.safetensors")
     command.add_argument("--out", type=Path, required=True)
+    command = commands.add_parser("face", help="put another face into an avatar, for the target onnx alone")
+    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--face", type=Path, default=BUILD / "face" / "face.safetensors")
+    command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("card", help="keep what bench fidelity measured in the avatar's description")
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--fidelity", type=Path, required=True, metavar="F", help="its --json file")
@@ -67,6 +72,8 @@ def main() -> None:
             print(json.dumps(bake(dataset, networks, windows, o.out, BakeConfig(color_rank=o.color_rank)), indent=2))
         elif o.command == "composition":
             print(recompose(o.avatar, o.composition, o.out))
+        elif o.command == "face":
+            print(reface(o.avatar, o.face, o.out))
         elif o.command == "card":
             write_card(o.avatar, o.fidelity)
         else:

@@ -13,8 +13,9 @@ from export.coefficients import Coefficients
 from networks.audio_encoder import FIRST_WEIGHT, AudioEncoder, sizes_of
 from networks.color import Color, ColorConfig
 from networks.composition import COMPOSITIONS, Composition
+from networks.contract import EMBEDDINGS
 from networks.deformation import Deformation
-from networks.projection import Projection
+from networks.projection import Projection, ProjectionConfig
 from realtime.errors import MiravoxError
 
 
@@ -52,9 +53,10 @@ def load_networks(folder: Path) -> tuple[dict[str, nn.Module], int]:
     path = folder / "networks.safetensors"
     tensors = load_file(path)
     ranks = [len(tensors[f"coefficients/{head}.bias"]) for head in ("displacement", "color")]
+    window = info["provenance"].get("face", {}).get("window", EMBEDDINGS)  # that of faces is newer than their format
     networks: dict[str, nn.Module] = {
         "audio_encoder": AudioEncoder(sizes_of(tensors[f"audio_encoder/{FIRST_WEIGHT}"])),
-        "projection": Projection(),
+        "projection": Projection(ProjectionConfig(window=window)),
         "deformation": Deformation(),
         "color": Color(ColorConfig(frequencies=info["frequencies"])),
         "composition": Composition(COMPOSITIONS[info["composition"]]),

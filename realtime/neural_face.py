@@ -45,7 +45,13 @@ class NeuralFace:
         Returns uint8 [height, width, 4]: sRGB, and 255 where the mesh covers the pixel. Reused by the next call.
         `halved`: every second pixel of every second row is shaded, and repeated.
         """
-        vertices_V3 = self.displace(latent)
+        return self.shade(self.displace(latent), latent, pose_44, box, halved)
+
+    def shade(
+        self, vertices_V3: FloatArray, latent: FloatArray, pose_44: FloatArray, box: NDArray[np.int32],
+        halved: bool = False,
+    ) -> ByteArray:  # fmt: skip
+        """As `draw`, for displaced vertices [V, 3], cm, that need not be those of b."""
         seen_V3 = vertices_V3 if self.avatar.color_input == "deformed" else self.avatar.canonical
         position_HW4 = self.rasteriser.draw(vertices_V3, pose_44, seen_V3)[box[1] : box[3], box[0] : box[2]]
         face = self.face

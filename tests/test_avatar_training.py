@@ -193,15 +193,52 @@ def test_fidelity_of_every_network(
     assert not results["color"].image[unknown].any(), "the colour network alone leaves what it does not cover"
 
     lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
-    monkeypatch.setattr(bench, "held_out_articulation", lambda avatar: {"ljspeech": lips, "librispeech": lips})
-    figures, share = bench.fidelity(avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,))
+    monkeypatch.setattr(bench, "held_out_articulation", lambda avatar: {"own voice": lips, "never heard": lips})
+    figures, share = bench.fidelity(
+        avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,), True
+    )
     assert {"color", "baked", "strided8", "geometry", "flicker_ratio", "seam_ratio", "lse"} <= figures.keys()
     for network in ("color", "baked", "strided8"):
         parts = figures[network]
         assert isinstance(parts, dict) and {"frame", "face", "lower_face", "mouth"} <= parts.keys()
         assert 0 < parts["lower_face"]["psnr"] < parts["frame"]["psnr"]
+    bounds: dict[str, Any] = {name: figures[name] for name in (bench.TRUE_MESH, bench.TRUE_FACE, bench.AT_REST)}
+    assert bounds[bench.TRUE_FACE]["face"]["psnr"] > bounds[bench.TRUE_MESH]["face"]["psnr"], "the frame's own pixels"
     assert figures["lse"] is None and 0 < share < 0.3 and (tmp_path / "sheet.png").stat().st_size > 1000
     assert "| strided8 | mouth |" in bench.table(figures, share)
+
+
+def test_ablation(
+    packed: Path, dataset_folder: Path, encoder_path: Path, few_voices: None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """Each variant lacks what it is named for, and what is there already is not trained again."""
+    import bench.fidelity
+    from bench.ablation import ablation, table
+    from realtime.avatar import load_avatar
+    from realtime.errors import MiravoxError
+    from training.ablation import train
+    from training.face import FaceConfig, load_face
+
+    runs, datasets = tmp_path / "runs", (dataset_folder, dataset_folder)
+    with pytest.raises(MiravoxError, match="no variant"):
+        ablation(load_avatar(packed), runs, dataset_folder, 5)
+    train(FaceConfig(**TINY), datasets, encoder_path, runs, ("x", "w"))
+    written = {path: path.stat().st_mtime_ns for path in runs.rglob("face.safetensors")}
+    train(FaceConfig(**TINY), datasets, encoder_path, runs, ("x", "w", "voices"))
+    assert written == {path: path.stat().st_mtime_ns for path in written}
+    assert {str(path.parent.relative_to(runs)) for path in written} == {"x", "w", "w/second"}
+    configs = {name: load_face(runs / name / "face.safetensors")[1] for name in ("x", "w", "voices")}
+    assert {n: (c.window, c.latent_noise > 0, c.voice_frames > 0) for n, c in configs.items()} == {
+        "x": (1, False, False), "w": (9, True, False), "voices": (9, True, True),
+    }  # fmt: skip
+
+    lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
+    monkeypatch.setattr(bench.fidelity, "held_out_articulation", lambda _: {"own voice": lips, "never heard": lips})
+    figures = ablation(load_avatar(packed), runs, dataset_folder, 5)
+    assert list(figures) == ["x", "w", "voices"] and figures["w"]["actors"] == 2 and figures["x"]["steps"] == 2
+    rows = table(figures).splitlines()
+    assert rows[2].startswith("| x | 1 | no | 1 | no |") and "(39.43)" in rows[2] and "90 %" in rows[4]
 
 
 def test_composition_is_trained_on_patches(

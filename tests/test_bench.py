@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 import pytest
+
+from realtime.avatar import load_avatar
 
 pytestmark = pytest.mark.usefixtures("torch", "gl_context")
 
@@ -167,3 +170,13 @@ def test_held_out_takes_are_masked_for_the_widest_jaw_of_training(ada: Path, dat
     assert widest is not None and float(chin_heights(dataset, widest[None])[0]) < -0.8
     dataset.takes = [SimpleNamespace(held_out=False, phones=spoken.phones)]
     assert widest_expression(avatar, dataset) is None
+
+
+def test_own_voice_is_that_of_most_filmed_speech(ada: Path) -> None:
+    from bench.articulation import own_corpus
+
+    avatar = load_avatar(ada)
+    assert own_corpus(avatar) == "ljspeech"
+    recipe = avatar.info["provenance"]["dataset"]
+    info = {**avatar.info, "provenance": {"dataset": {**recipe, "speech": ["grid_s1/a", "ljspeech/b", "grid_s1/c"]}}}
+    assert own_corpus(replace(avatar, info=info)) == "grid_s1"

@@ -72,7 +72,7 @@ class FaceConfig:
     own_frames: int = 64  # a step, of the film's own speech, beside other voices
     voice_vertices: int = 12  # a frame of them, besides the lips'
     stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
-    closure_weight: float = 4.0  # of frames that show P, B or M
+    closure_weight: float = 5.0  # of frames that show P, B or M
     embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps
     patch: int = 56  # pixels
@@ -443,9 +443,15 @@ def train(
         )
         for dataset in (dataset_folder, second) if dataset is not None
     ]  # fmt: skip
-    return train_actors(
-        config, begin_actors(config, folder, materials, Path(config.init) if config.init else None), vgg
-    )
+    actors = begin_actors(config, folder, materials, Path(config.init) if config.init else None)
+    path = train_actors(config, actors, vgg)
+    for actor in actors:
+        frames = held_out_frames(actor.material.dataset)
+        contact_sheet(
+            actor.averaged, actor.material.dataset, actor.material.windows, frames[:: max(1, len(frames) // 6)][:6],
+            actor.folder / "held_out.png",
+        )  # fmt: skip
+    return path
 
 
 def train_actors(config: FaceConfig, actors: list[Actor], vgg: Vgg | None) -> Path:
@@ -479,14 +485,10 @@ def train_actors(config: FaceConfig, actors: list[Actor], vgg: Vgg | None) -> Pa
             plot_log(actor.folder)
         checkpoint.save_if_due(step + 1)
     checkpoint.save(steps)
-    paths = []
-    for actor in actors:
-        dataset, windows = actor.material.dataset, actor.material.windows
-        held_out = held_out_frames(dataset)
-        contact_sheet(
-            actor.averaged, dataset, windows, held_out[:: max(1, len(held_out) // 6)][:6], actor.folder / "held_out.png"
-        )
-        paths.append(save_face(config, actor.folder, actor.averaged, rest_latent(actor.averaged, dataset, windows)))
+    paths = [
+        save_face(config, a.folder, a.averaged, rest_latent(a.averaged, a.material.dataset, a.material.windows))
+        for a in actors
+    ]
     return paths[0]
 
 

@@ -1,4 +1,4 @@
-"""Another composition network is put into an avatar."""
+"""Other networks are put into an avatar."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def write_network(path: Path, side: int = 128, name: str = "strided8") -> Path:
 
 def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
     from export.parity import compare
-    from export.recompose import recompose
+    from export.replace import recompose
     from export.weights import load_networks
     from networks.contract import COMPOSITION
 
@@ -40,9 +40,34 @@ def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
     assert all(d.fits for d in compare(networks["composition"], COMPOSITION, file, side))
 
 
+def test_another_face_takes_its_place_and_what_was_baked_goes(ada: Path, tmp_path: Path) -> None:
+    import torch
+
+    from export.parity import compare
+    from export.replace import reface
+    from export.weights import load_networks
+    from networks.contract import COLOR, DEFORMATION, PROJECTION
+    from training.face import FaceConfig, FaceNetworks, load_face, save_face
+
+    config = FaceConfig(window=1, frequencies=4)
+    face = save_face(config, tmp_path, FaceNetworks(config), torch.full((64,), 0.5))
+    out = reface(ada, face, tmp_path / "me")
+    before, after = load_avatar(ada), load_avatar(out)
+    assert after.targets == ("onnx",) and after.info["provenance"]["face"]["window"] == 1
+    assert (after.rest_latent == 0.5).all() and not after.info["fidelity"]
+    networks, side = load_networks(out)
+    for network in (PROJECTION, DEFORMATION, COLOR):
+        file = out / "targets" / "onnx" / f"{network.name}.onnx"
+        assert all(d.fits for d in compare(networks[network.name], network, file, side)), network.name
+    same = {n for n in after.info["files"] if after.info["files"][n] == before.info["files"][n]}
+    assert {"targets/onnx/audio_encoder.onnx", "targets/onnx/composition.onnx", "source.mp4"} <= same
+    again, again_config, rest = load_face(out)
+    assert again_config == config and (rest == 0.5).all() and again.projection.window == 1
+
+
 @pytest.mark.parametrize(("side", "name", "words"), [(100, "strided8", "multiple of 16"), (64, "wide", "network wide")])
 def test_a_network_that_does_not_fit_is_refused(ada: Path, tmp_path: Path, side: int, name: str, words: str) -> None:
-    from export.recompose import recompose
+    from export.replace import recompose
 
     with pytest.raises(MiravoxError, match=words):
         recompose(ada, write_network(tmp_path / "new.safetensors", side, name), tmp_path / "me")
@@ -50,7 +75,7 @@ def test_a_network_that_does_not_fit_is_refused(ada: Path, tmp_path: Path, side:
 
 
 def test_an_avatar_is_not_overwritten(ada: Path, tmp_path: Path) -> None:
-    from export.recompose import recompose
+    from export.replace import recompose
 
     with pytest.raises(MiravoxError, match="new folder"):
         recompose(ada, write_network(tmp_path / "new.safetensors"), tmp_path)
