@@ -10,6 +10,9 @@ Regions: the whole frame; the face, all that is painted and covered by the mesh;
 the ground-truth mesh at the frame's own expression; the mouth, its mask of Table 3.5. Source frames are the lossless
 ones. Frames are measured in runs of five, so that what changes from one to the next can be told.
 
+--sheet shows six of the frames: the truth, each network with its error as a heat map (thesis Figures 4.3 to 4.5, 4.13),
+the true and the predicted mesh (Figure 4.7).
+
 --bounds says what the error is made of, by taking parts of it away from target `onnx`: `true mesh` has the true
 displacement, so the speech decides the colours alone; `true face` has the true frame's own pixels where the mesh covers
 them, so what is left is composition; `at rest` are frames of the silent source take, which was trained on: nothing but
@@ -40,7 +43,7 @@ from studio.dataset import SOURCE, FilmConfig, film, script_of
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
 from training import metrics
-from training.dataset import Dataset, Take, load_dataset
+from training.dataset import Dataset, FaceMaps, Take, load_dataset
 from training.inpaint import Inpaint, chin_heights
 from training.phones import data_folder, load_utterances
 
@@ -54,6 +57,7 @@ NEAR_CM = 0.4  # a vertex is visible if its pixel shows a canonical point as nea
 INNER_LIPS = range(60, 68)  # landmarks
 PARTED_MM = 3.0  # lips further apart than this show teeth
 TRUE_MESH, TRUE_FACE, AT_REST = "true mesh", "true face", "at rest"  # what --bounds takes away
+LIGHT = np.array([0.3, 0.4, 1.0])  # object space: towards the light that meshes are shown in
 HEAT = 0.15  # error (L2 of RGB in [0, 1]) of the heat map's hottest colour
 
 # Tables 4.5 and 4.7 of the thesis; over which pixels is not said there.
@@ -325,6 +329,8 @@ def fidelity(
     figures: Figures = {}
     shown = evenly(frames, 6)
     painted_of: dict[str, dict[int, ByteArray]] = {}
+    true_meshes = {f: mesh_image(watch.maps, f, watch.vertices(f)) for f in shown} if sheet else {}
+    meshes: dict[int, ByteArray] = {}
 
     def watched(name: str, painter: Avatar, network: str, pieces: list[list[int]]) -> dict[str, object]:
         reenactment = Reenactment(painter, dataset, inpaint, network)
@@ -332,7 +338,11 @@ def fidelity(
         for piece in tqdm(pieces, desc=name, unit="run"):
             painted = [reenactment.paint(f, images[f]) for f in piece]
             measure_run(rows, watch, piece, painted, [images[f] for f in piece])
-            painted_of[name] |= {f: p.image for f, p in zip(piece, painted, strict=True) if f in shown}
+            for f, p in zip(piece, painted, strict=True):
+                if f in shown:
+                    painted_of[name][f] = p.image
+                    if sheet and p.vertices is not None and f not in meshes:
+                        meshes[f] = mesh_image(watch.maps, f, p.vertices)
         reenactment.close()
         return rows.figures()
 
@@ -354,7 +364,7 @@ def fidelity(
         figures["lse"], figures["lse_reason"] = lse(reenactment, held_out, syncnet), "averages of the held-out takes"
         reenactment.close()
     if sheet is not None:
-        save_sheet(images, painted_of, shown, sheet)
+        save_sheet(images, painted_of, [true_meshes, meshes], shown, sheet)
     return figures, float(np.mean(shares))
 
 
@@ -397,16 +407,31 @@ def heat_map(painted: ByteArray, true: ByteArray) -> ByteArray:
     return np.asarray(np.round(colormaps["jet"](np.clip(error / HEAT, 0, 1))[..., :3] * 255), np.uint8)
 
 
+def mesh_image(maps: FaceMaps, frame: int, vertices: FloatArray) -> ByteArray:
+    """A displaced mesh [V, 3] in a frame's pose, grey by the angle to the light (thesis Figure 4.7)."""
+    triangles = np.asarray(maps.dataset.geometry["triangles"])
+    a, b, c = (vertices[triangles[:, k]] for k in range(3))
+    normals = np.zeros_like(vertices)
+    for k in range(3):
+        np.add.at(normals, triangles[:, k], np.cross(b - a, c - a))
+    normals /= np.linalg.norm(normals, axis=1, keepdims=True) + 1e-9
+    drawn = maps.draw(frame, normals.astype(np.float32), vertices)
+    grey = np.abs(drawn[..., :3] @ LIGHT / np.linalg.norm(LIGHT)) * (drawn[..., 3] > 0)
+    return np.repeat(np.round(230 * grey).astype(np.uint8)[..., None], 3, 2)
+
+
 def save_sheet(
-    images: dict[int, ByteArray], painted_of: dict[str, dict[int, ByteArray]], frames: list[int], path: Path
-) -> None:
-    """Truth above, each network below with its error as a heat map."""
+    images: dict[int, ByteArray], painted_of: dict[str, dict[int, ByteArray]], meshes: list[dict[int, ByteArray]],
+    frames: list[int], path: Path,
+) -> None:  # fmt: skip
+    """Truth above, each network below with its error as a heat map, then meshes: true and predicted."""
     rows = [np.concatenate([images[f] for f in frames], 1)]
     for painted in painted_of.values():
         if not painted:  # of other frames
             continue
         rows.append(np.concatenate([painted[f] for f in frames], 1))
         rows.append(np.concatenate([heat_map(painted[f], images[f]) for f in frames], 1))
+    rows += [np.concatenate([mesh[f] for f in frames], 1) for mesh in meshes if mesh]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows)).save(path)
     print(f"saved {path}")
@@ -435,13 +460,20 @@ def table(figures: Figures, share: float) -> str:
         lines.append(f"| {network} | {' | '.join(cells)} |")
     lips = figures["geometry"]
     assert isinstance(lips, dict)
-    other = lips["never_heard"]
+    lines += [
+        "", "| lips, held-out speech | aperture, mm (95 %) | correlation | width, mm | P B M closed (95 %) |"
+        " open vowels closed |", "|---|---|---|---|---|---|",
+    ]  # fmt: skip
+    for name, f in (("own voice", lips["own_voice"]), ("voices never heard", lips["never_heard"])):
+        low, high = f["aperture_error_interval"]
+        closures, vowels = f["counts"]["closures"], f["counts"]["vowels"]
+        least, most = closures["interval"]
+        lines.append(
+            f"| {name} | {f['aperture_error_mm']:.2f} ({low:.2f} to {high:.2f}) | {f['aperture_correlation']:.2f} |"
+            f" {f['width_error_mm']:.2f} | {100 * closures['share']:.0f} % of {closures['of']} ({100 * least:.0f} to"
+            f" {100 * most:.0f}) | {100 * vowels['share']:.1f} % of {vowels['of']} |"
+        )
     lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
-    lines.append(
-        f"Lips, own voice: aperture {lips['aperture_mm']:.2f} mm, width {lips['width_mm']:.2f} mm, "
-        f"{100 * lips['closure']:.0f} % of P B M closed; never heard: {other['aperture_error_mm']:.2f} mm, "
-        f"{other['width_error_mm']:.2f} mm, {100 * other['closure']:.0f} %."
-    )
     sync = figures["lse"]
     if isinstance(sync, dict):
         lines.append(

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import moderngl
 import numpy as np
@@ -123,3 +123,16 @@ def golden(request: pytest.FixtureRequest, gl_context: moderngl.Context) -> Gold
             )
 
     return compare
+
+
+@pytest.fixture
+def measured_lips() -> dict[str, Any]:
+    """What bench articulation says of one voice."""
+    return {
+        "aperture_error_mm": 1.2, "aperture_error_interval": (1.0, 1.4), "aperture_correlation": 0.8,
+        "width_error_mm": 0.5, "closure": 0.9,
+        "counts": {
+            "closures": {"share": 0.9, "of": 19, "interval": (0.69, 0.97)},
+            "vowels": {"share": 0.05, "of": 60, "interval": (0.02, 0.1)},
+        },
+    }  # fmt: skip

@@ -170,7 +170,7 @@ def test_two_actors_share_the_projection(
 
 
 def test_fidelity_of_every_network(
-    packed: Path, dataset_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    packed: Path, dataset_folder: Path, measured_lips: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Only what is inside the mask is painted; each network, and another avatar beside it, has its figures."""
     import bench.fidelity as bench
@@ -192,8 +192,8 @@ def test_fidelity_of_every_network(
     unknown = (results["color"].mask == 1) & ~results["color"].covered
     assert not results["color"].image[unknown].any(), "the colour network alone leaves what it does not cover"
 
-    lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
-    monkeypatch.setattr(bench, "held_out_articulation", lambda avatar: {"own voice": lips, "never heard": lips})
+    spoken = {"own voice": measured_lips, "never heard": measured_lips}
+    monkeypatch.setattr(bench, "held_out_articulation", lambda _: spoken)
     figures, share = bench.fidelity(
         avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,), True
     )
@@ -209,8 +209,8 @@ def test_fidelity_of_every_network(
 
 
 def test_ablation(
-    packed: Path, dataset_folder: Path, encoder_path: Path, few_voices: None, tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    packed: Path, dataset_folder: Path, encoder_path: Path, few_voices: None, measured_lips: dict[str, Any],
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     """Each variant lacks what it is named for, and what is there already is not trained again."""
     import bench.fidelity
@@ -233,8 +233,8 @@ def test_ablation(
         "x": (1, False, False), "w": (9, True, False), "voices": (9, True, True),
     }  # fmt: skip
 
-    lips = {"aperture_error_mm": 1.0, "width_error_mm": 0.5, "closure": 0.9}
-    monkeypatch.setattr(bench.fidelity, "held_out_articulation", lambda _: {"own voice": lips, "never heard": lips})
+    spoken = {"own voice": measured_lips, "never heard": measured_lips}
+    monkeypatch.setattr(bench.fidelity, "held_out_articulation", lambda _: spoken)
     figures = ablation(load_avatar(packed), runs, dataset_folder, 5)
     assert list(figures) == ["x", "w", "voices"] and figures["w"]["actors"] == 2 and figures["x"]["steps"] == 2
     rows = table(figures).splitlines()

@@ -42,7 +42,7 @@ def test_runs_are_consecutive_and_of_one_take() -> None:
     assert all(piece[-1] < 23 or piece[0] >= 25 for piece in pieces)
 
 
-def test_fidelity_measures_every_network_and_the_thesis_stands_beside() -> None:
+def test_fidelity_measures_every_network_and_the_thesis_stands_beside(measured_lips: dict[str, Any]) -> None:
     """A run painted wrongly by ten grey levels, and displaced by a millimetre back and forth."""
     from bench.fidelity import Painted, Rows, measure_run, table
 
@@ -84,10 +84,11 @@ def test_fidelity_measures_every_network_and_the_thesis_stands_beside() -> None:
     jitter = cast(dict[str, float], figures["jitter_mm"])
     assert jitter["predicted"] == pytest.approx(20 * 0.1 * np.sqrt(3)) and jitter["true"] == 0
 
-    lips = {"aperture_error_mm": 1.2, "width_error_mm": 0.5, "closure": 0.9}
-    known = {"aperture_mm": 1.0, "width_mm": 0.4, "closure": 0.95, "never_heard": lips}
+    spoken = {"own_voice": measured_lips, "never_heard": measured_lips}
+    known = {"aperture_mm": 1.2, "width_mm": 0.5, "closure": 0.9, **spoken}
     text = table({"onnx": figures, "geometry": known, "lse": None, "lse_reason": "no weights"}, 0.08)
     assert "Table 4.5, six actors | not said | 37.79" in text and "| onnx | face | 28.13 |" in text
+    assert "| own voice | 1.20 (1.00 to 1.40) | 0.80 | 0.50 | 90 % of 19 (69 to 97) | 5.0 % of 60 |" in text
     assert "LSE: no weights" in text and "8.0 % of the frame" in text
 
 
