@@ -79,6 +79,14 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     speech.add_argument("--readout", type=Path, help="of the avatar's encoder, by training.readout; Ada's by default")
     speech.add_argument("--png", type=Path, help="picture of the figures against the lookahead")
 
+    lookahead = commands.add_parser("lookahead", help="what is heard and mouth to photon against the lookahead")
+    lookahead.add_argument("--seconds", type=float, default=20.0, help="measured at each, less the first five")
+    lookahead.add_argument(
+        "--readout", type=Path, help="of the avatar's encoder, by training.readout; Ada's by default"
+    )
+    lookahead.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    lookahead.add_argument("--png", type=Path, help="picture of the figures")
+
     latency = commands.add_parser("latency", help="mouth to photon in a headless browser")
     latency.add_argument("--seconds", type=float, default=120.0, help="measured, less the first five")
     latency.add_argument("--audio", type=Path, help="recording for the microphone; the avatar's sample by default")
@@ -96,6 +104,11 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
 
     for command in (
+        fidelity, ablation, throughput, stages, startup, sessions, soak, articulation, speech, lookahead, latency, sheet,
+        screenshots,
+    ):  # fmt: skip
+        command.add_argument("--avatar", type=Path, default=ADA)
+    for command in (
         fidelity,
         ablation,
         throughput,
@@ -105,12 +118,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
         soak,
         articulation,
         speech,
+        lookahead,
         latency,
-        sheet,
-        screenshots,
     ):
-        command.add_argument("--avatar", type=Path, default=ADA)
-    for command in (fidelity, ablation, throughput, stages, startup, sessions, soak, articulation, speech, latency):
         command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
     return parser.parse_args(arguments)
 
@@ -219,6 +229,15 @@ def run(o: argparse.Namespace, config: dict[str, object]) -> None:
         if o.png:
             speech.plot(result, o.png)
         save(result, config, o.json)
+    elif o.command == "lookahead":
+        from bench import lookahead
+        from bench.speech import READOUT, held_out_speech
+
+        bought = lookahead.lookahead(avatar, held_out_speech(), o.readout or READOUT, o.target, o.seconds)
+        lookahead.print_table(bought)
+        if o.png:
+            lookahead.plot(bought, o.png)
+        save(bought, config, o.json)
     elif o.command == "latency":
         from bench import latency
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
 
 
@@ -97,3 +98,31 @@ def test_results_are_compared_figure_by_figure(tmp_path: Path, capsys: pytest.Ca
     other.write_text("[1, 2")
     with pytest.raises(MiravoxError, match="other.json"):
         compare(a, other)
+
+
+def test_every_lookahead_is_heard_and_timed(ada: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The avatar that is timed has the lookahead that the row is named for."""
+    import bench.lookahead as bench
+    from networks.readout import LOOKAHEADS
+    from realtime.avatar import Avatar
+
+    timed: list[int] = []
+
+    def latency(avatar: Avatar, target: str, audio: Path | None, seconds: float) -> dict[str, Any]:
+        timed.append(avatar.lookahead_samples)
+        time = 80 + avatar.lookahead_samples / 16
+        return {"mouth_to_photon_ms": {"median": time, "p95": time + 30}}
+
+    shares = dict.fromkeys(bench.HEARD, 0.75)
+    heard = {str(k): {"clean": shares, "noise_10db": shares} for k in range(len(LOOKAHEADS))}
+    monkeypatch.setattr(bench, "latency", latency)
+    monkeypatch.setattr(bench, "recognition", lambda *_: heard)
+    avatar = load_avatar(ada)
+    result = bench.lookahead(avatar, [], Path("bench/readout.safetensors"), "baked", 1.0)
+    assert timed == list(LOOKAHEADS) and result["default_lookahead_ms"] == 112.5
+    rows = cast(dict[str, Any], result["lookahead_ms"])
+    assert list(rows) == ["37.5", "75", "112.5", "150", "200", "375"] and rows["75"]["clean"]["viseme"] == 0.75
+    assert rows["75"]["mouth_to_photon_ms"]["median"] == 155
+    bench.print_table(result)
+    bench.plot(result, tmp_path / "lookahead.png")
+    assert (tmp_path / "lookahead.png").stat().st_size > 1000

@@ -1,0 +1,89 @@
+"""What delay buys: what is heard of speech, and mouth to photon, against the lookahead.
+
+    python -m bench lookahead --json F [--png F] [--seconds N]
+
+One encoder hears at every lookahead (bench/speech.py). The latency is measured in the browser with the avatar's
+lookahead changed, the rest as it is; her mouth was trained for her own lookahead, so only what is heard is compared.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from bench.articulation import Labelled
+from bench.latency import latency
+from bench.speech import recognition
+from networks.contract import SAMPLE_RATE
+from networks.readout import LOOKAHEADS
+from realtime.avatar import Avatar, load_avatar
+from training.encoders import load_encoder
+from training.readout import load_readout
+
+HEARD = ("phone", "viseme", "closure_recall", "presence")
+
+
+def with_lookahead(avatar: Avatar, samples: int, folder: Path) -> Avatar:
+    """A copy of the avatar in `folder`, with another lookahead."""
+    shutil.copytree(avatar.folder, folder)
+    info = {**avatar.info, "lookahead_samples": samples}
+    (folder / "avatar.json").write_text(json.dumps(info))
+    return load_avatar(folder)
+
+
+def lookahead(
+    avatar: Avatar, recordings: list[Labelled], readout: Path, target: str, seconds: float
+) -> dict[str, object]:
+    """For each lookahead in ms: shares heard right, clean and at 10 dB, and mouth to photon in ms; and what the own
+    one is.
+    """
+    encoder, _ = load_encoder(avatar.folder)
+    heard = recognition(encoder, load_readout(readout, encoder), avatar.lookahead_samples, recordings)
+    rows: dict[str, object] = {}
+    for samples, figures in zip(LOOKAHEADS, heard.values(), strict=True):
+        with tempfile.TemporaryDirectory() as place:
+            other = with_lookahead(avatar, samples, Path(place) / "avatar")
+            measured = latency(other, target, None, seconds)
+        rows[f"{1000 * samples / SAMPLE_RATE:g}"] = {
+            "clean": {k: figures["clean"][k] for k in HEARD},
+            "noise_10db": {k: figures["noise_10db"][k] for k in HEARD},
+            "mouth_to_photon_ms": measured["mouth_to_photon_ms"],
+        }
+    return {"lookahead_ms": rows, "default_lookahead_ms": 1000 * avatar.lookahead_samples / SAMPLE_RATE}
+
+
+def print_table(result: dict[str, object]) -> None:
+    rows = result["lookahead_ms"]
+    assert isinstance(rows, dict)
+    print(
+        f"{'lookahead':>10}{'phones':>10}{'visemes':>10}{'P B M':>10}{'presence':>10}{'mouth to photon':>18}{'p95':>8}"
+    )
+    for name, row in rows.items():
+        shares = "".join(f"{100 * row['clean'][k]:8.1f} %" for k in HEARD)
+        times = row["mouth_to_photon_ms"]
+        print(f"{name:>7} ms{shares}{times['median']:15.0f} ms{times['p95']:8.0f}")
+
+
+def plot(result: dict[str, object], path: Path) -> None:
+    """Visemes heard, clean and at 10 dB, against mouth to photon, as PNG."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = result["lookahead_ms"]
+    assert isinstance(rows, dict)
+    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    times = [row["mouth_to_photon_ms"]["median"] for row in rows.values()]
+    for condition, label in (("clean", "clean"), ("noise_10db", "babble and music, 10 dB")):
+        axis.plot(times, [100 * row[condition]["viseme"] for row in rows.values()], "o-", label=label)
+    for time, (name, row) in zip(times, rows.items(), strict=True):
+        axis.annotate(f"{name} ms", (time, 100 * row["clean"]["viseme"]), (0, 6), textcoords="offset points")
+    axis.set(xlabel="mouth to photon, ms (median)", ylabel="visemes heard, %", title="what delay buys")
+    axis.grid(alpha=0.3)
+    axis.legend()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=100)
+    pyplot.close(figure)
