@@ -104,8 +104,8 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     screenshots.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
 
     for command in (
-        fidelity, ablation, throughput, stages, startup, sessions, soak, articulation, speech, lookahead, latency, sheet,
-        screenshots,
+        fidelity, ablation, throughput, stages, startup, sessions, soak, articulation, speech, lookahead, latency,
+        sheet, screenshots,
     ):  # fmt: skip
         command.add_argument("--avatar", type=Path, default=ADA)
     for command in (
