@@ -10,11 +10,13 @@ lip-sync scores misleading here; those are added if SyncNet's weights are given.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
 from bench.fidelity import Figures, fidelity, held_out_dataset
+from bench.record import show
 from export.replace import reface
 from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
@@ -69,3 +71,17 @@ def table(figures: dict[str, Figures]) -> str:
             cells.append(f"{lips[who]['aperture_error_mm']:.2f}, {100 * lips[who]['closure']:.0f} %")
         lines.append(f"| {' | '.join(str(c) for c in cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--runs", type=Path, default=Path("build/ablation"), help="folder by training.ablation")
+    parser.add_argument("--dataset", type=Path, help="folder; by default the held-out takes are filmed again")
+    parser.add_argument("--frames", type=int, default=60, help="about so many held-out frames, in runs of five")
+    parser.add_argument("--markdown", type=Path, help="file for the table")
+    parser.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    figures = ablation(load_avatar(o.avatar), o.runs, o.dataset, o.frames, o.syncnet)
+    show(table(figures), o.markdown)
+    return {"figures": figures}

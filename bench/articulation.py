@@ -17,6 +17,7 @@ bench speech` measures the same on any labelled speech.
 
 from __future__ import annotations
 
+import argparse
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,21 +25,19 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from networks.contract import DEFORMATION, FRAME_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.engine import Engine
 from realtime.latent import LatentTrack
-from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from studio.face_model import load_face_model
 from studio.speech_curves import expression_curves
 from training.metrics import mean_interval
-from training.phones import LIPS_TOGETHER, PHONES, Utterance, data_folder, load_utterances, phone_index
+from training.phones import LIPS_TOGETHER, Utterance, data_folder, load_utterances, phone_index
 
 FloatArray = NDArray[np.float32]
 
@@ -48,7 +47,6 @@ CLOSED_MM = 1.5  # above the rest gap
 OPEN = ("AA", "AE", "AH", "AO", "AW", "AY")
 TOLERANCE_UNITS = 2  # of 10 ms, around a phone
 LOUD_DB = -12.0  # against the whole recording: nobody is silent there
-SHEET_CROP = 0.55  # of the frame's side, around the mouth
 
 
 class Lips(NamedTuple):
@@ -253,35 +251,18 @@ def is_loud(speech: FloatArray, frame: int) -> bool:
     return len(around) > 0 and float(np.mean(np.square(around, dtype=np.float64))) > limit
 
 
-def phone_sheet(
-    avatar: Avatar, utterance: Utterance, path: Path, first: int = 0, count: int = 48, columns: int = 12
-) -> None:
-    """Consecutive frames around the mouth with the phone under each, as PNG."""
-    speech = read_speech(utterance.path(data_folder())).samples
-    ring = AudioRing(len(speech) + 4 * SAMPLES_PER_FRAME * FRAME_RATE)
-    ring.write(Block(0, np.concatenate([speech, np.zeros(2 * SAMPLES_PER_FRAME * FRAME_RATE, np.float32)])))
-    tile, label = 150, 16
-    sheet = Image.new("RGB", (columns * tile, -(-count // columns) * (tile + label)), "white")
-    pen = ImageDraw.Draw(sheet)
-    indices = utterance.phone_indices()
-    with Pipeline(avatar, ring, "baked") as pipeline:
-        for i in range(count):
-            frame = pipeline.render(first + i)
-            left, top, right, bottom = pipeline.boxes[(first + i) % len(pipeline.boxes)]
-            x, y = (left + right) // 2, (top + bottom) // 2 - (bottom - top) // 10
-            half = int(max(right - left, bottom - top) * SHEET_CROP)
-            crop = Image.fromarray(frame[max(0, y - half) : y + half, max(0, x - half) : x + half]).resize((tile, tile))
-            at = (i % columns * tile, i // columns * (tile + label))
-            sheet.paste(crop, at)
-            unit = min(4 * (first + i), len(indices) - 1)
-            pen.text((at[0] + 4, at[1] + tile + 1), f"{first + i}  {PHONES[indices[unit]]}", fill="black")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
-    print(f"saved {path}")
-
-
 def print_table(figures: dict[str, dict[str, object]]) -> None:
     for corpus, values in figures.items():
         print(corpus)
         for key, value in values.items():
             print(f"  {key:26}{value if not isinstance(value, float) else round(value, 3)}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """None but the avatar."""
+
+
+def run(o: argparse.Namespace) -> dict[str, object]:
+    figures = held_out_articulation(load_avatar(o.avatar))
+    print_table(figures)
+    return {"figures": figures}

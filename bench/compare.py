@@ -5,6 +5,7 @@ python -m bench compare A.json B.json
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,3 +65,12 @@ def print_table(first: Path, second: Path) -> None:
     print(f"{'':{width}} {'A':>12} {'B':>12} {'B / A':>8}")
     for name, a, b, ratio in rows:
         print(f"{name:{width}} {a:12.5g} {b:12.5g} {'-' if ratio is None else f'{ratio:.3f}':>8}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", type=Path)
+    parser.add_argument("second", type=Path)
+
+
+def run(o: argparse.Namespace) -> None:
+    print_table(o.first, o.second)

@@ -21,6 +21,7 @@ what the colour network cannot hold or know, such as shading that depends on the
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -31,10 +32,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from bench.articulation import held_out_articulation
+from bench.record import show
 from networks.contract import FRAME_RATE, REGIONS, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
@@ -484,3 +486,26 @@ def table(figures: Figures, share: float) -> str:
     else:
         lines.append(f"LSE: {figures['lse_reason']}.")
     return "\n".join(lines) + "\n"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--dataset", type=Path, help="folder; by default the held-out takes are filmed again")
+    parser.add_argument("--frames", type=int, default=60, help="about so many held-out frames, in runs of five")
+    parser.add_argument("--networks", nargs="+", choices=("color", "onnx", "baked"), default=["color", "onnx", "baked"])
+    parser.add_argument(
+        "--beside", type=Path, nargs="*", default=[], metavar="AVATAR",
+        help="the same avatar with other composition networks, measured too",
+    )  # fmt: skip
+    parser.add_argument("--bounds", action="store_true", help="what the error is made of, too")
+    parser.add_argument("--sheet", type=Path, help="PNG with six of the frames and their errors")
+    parser.add_argument("--markdown", type=Path, help="file for the tables")
+    parser.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    avatar = load_avatar(o.avatar)
+    dataset = held_out_dataset(avatar, o.dataset)
+    beside = tuple(load_avatar(folder) for folder in o.beside)
+    figures, share = fidelity(avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside, o.bounds)
+    show(table(figures, share), o.markdown)
+    return {"figures": figures, "inpaint_share": share}

@@ -20,6 +20,7 @@ Units: milliseconds and 16 kHz samples. A `Line` maps one to the other.
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 from collections.abc import Sequence
@@ -36,7 +37,7 @@ from bench.browser import CROP_HEIGHT, CROP_WIDTH, Observed, Plan, Table, TimeAr
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
@@ -740,3 +741,18 @@ def print_table(figures: Figures) -> None:
             f"picture back {'-' if back is None else format(back, '.2f')} s after the outage, "
             f"delay grew by {figures['delay_growth_ms']:.1f} ms"
         )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=120.0, help="measured, less the first five")
+    parser.add_argument("--audio", type=Path, help="recording for the microphone; the avatar's sample by default")
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--png", type=Path, help="picture of the figures")
+    parser.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="of the media packets, both ways")
+    parser.add_argument("--outage", type=float, default=0.0, metavar="SECONDS", help="once, in the middle")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    figures = latency(load_avatar(o.avatar), o.target, o.audio, o.seconds, o.loss, o.outage, o.png)
+    print_table(figures)
+    return figures

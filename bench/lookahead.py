@@ -8,6 +8,7 @@ lookahead changed, the rest as it is; her mouth was trained for her own lookahea
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ from pathlib import Path
 
 from bench.articulation import Labelled
 from bench.latency import latency
-from bench.speech import recognition
+from bench.speech import READOUT, held_out_speech, recognition
 from networks.contract import SAMPLE_RATE
 from networks.readout import LOOKAHEADS
 from realtime.avatar import Avatar, load_avatar
@@ -87,3 +88,18 @@ def plot(result: dict[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=20.0, help="measured at each, less the first five")
+    parser.add_argument("--readout", type=Path, default=READOUT, help="of the avatar's encoder, by training.readout")
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--png", type=Path, help="picture of the figures")
+
+
+def run(o: argparse.Namespace) -> dict[str, object]:
+    result = lookahead(load_avatar(o.avatar), held_out_speech(), o.readout, o.target, o.seconds)
+    print_table(result)
+    if o.png:
+        plot(result, o.png)
+    return result

@@ -63,3 +63,11 @@ def save(result: dict[str, object], config: dict[str, object], path: Path | None
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps({**result, **environment(), "config": config}, indent=2) + "\n")
     print(f"saved {path}")
+
+
+def show(text: str, path: Path | None) -> None:
+    """Prints a table, and writes it to a file if one is named."""
+    print(text)
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)

@@ -7,6 +7,7 @@ writes page-STATE-WIDTH.jpg for idle, asking, connecting, live, live-dark, recon
 
 from __future__ import annotations
 
+import argparse
 import base64
 import signal
 import sys
@@ -21,7 +22,7 @@ from PIL import Image
 from bench.browser import ROOT, ServerProcess, write_microphone
 from bench.page import Page, open_chromium
 from networks.contract import SAMPLE_RATE
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.sound_file import read_speech
 
 SIZES = ((400, 860), (1600, 1000))  # of the window, CSS pixels; the picture is as high as the page
@@ -117,3 +118,12 @@ def shoot(page: Page, out: Path, state: str, scheme: str = "light", speaking: bo
 
 def _level(page: Page) -> float:
     return float(page.find("#meter").get_attribute("aria-valuenow") or 0)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", type=Path, default=Path("docs"), help="folder for page-STATE-WIDTH.jpg")
+
+
+def run(o: argparse.Namespace) -> None:
+    for path in screenshots(load_avatar(o.avatar), o.out):
+        print(path)

@@ -8,6 +8,7 @@ and decode nothing, in place of browsers elsewhere. Sessions say the sample reco
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import sys
 import tempfile
@@ -26,7 +27,7 @@ from bench.browser import ROOT, ServerProcess
 from bench.startup import stats_of, talking_server
 from bench.throughput import write_wav
 from networks.contract import SAMPLE_RATE
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.sound_file import read_speech
 
@@ -173,3 +174,18 @@ def plot(result: Figures, path: Path) -> None:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     print(f"saved {path}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--counts", type=int, nargs="*", default=[1, 2, 3], help="of sessions")
+    parser.add_argument("--viewers", type=int, nargs="*", default=[1, 10, 30], help="of one session")
+    parser.add_argument("--seconds", type=float, default=20.0, help="for each")
+    parser.add_argument("--png", type=Path, help="picture of the figures")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    result = sessions(load_avatar(o.avatar), o.counts, o.viewers, o.seconds)
+    print_table(result)
+    if o.png:
+        plot(result, o.png)
+    return result

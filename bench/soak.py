@@ -7,6 +7,7 @@ Server and headless Chromium on this machine; the avatar says its sample recordi
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ import numpy as np
 from bench.browser import START_BUTTON, START_SECONDS, ServerProcess, open_chromium, wait_until, write_microphone
 from bench.startup import memory_mb, stats_of, talking_server
 from networks.contract import SAMPLE_RATE
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 
 Figures = dict[str, Any]
 
@@ -105,3 +106,17 @@ def plot(figures: Figures, path: Path) -> None:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     print(f"saved {path}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("minutes", type=float)
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--png", type=Path, help="picture of the memory")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    figures = soak(load_avatar(o.avatar), o.target, o.minutes)
+    print_table(figures)
+    if o.png:
+        plot(figures, o.png)
+    return figures

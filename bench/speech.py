@@ -11,6 +11,7 @@ the readout hears any phone. Every frame of every recording counts.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -26,7 +27,7 @@ from bench.articulation import Labelled, articulation
 from networks.audio_encoder import AudioEncoder
 from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
 from networks.readout import LOOKAHEADS, Readout
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.engine import Engine
 from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows
@@ -255,3 +256,24 @@ def plot(result: dict[str, object], path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=100)
     pyplot.close(figure)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--audio", type=Path, help="folder with other recordings, each named by its label's id")
+    parser.add_argument("--labels", type=Path, help="their phone timings, one JSON object a line")
+    parser.add_argument("--readout", type=Path, default=READOUT, help="of the avatar's encoder, by training.readout")
+    parser.add_argument("--png", type=Path, help="picture of the figures against the lookahead")
+
+
+def run(o: argparse.Namespace) -> dict[str, object]:
+    if (o.audio is None) != (o.labels is None):
+        raise MiravoxError(
+            "--audio", found="one of --audio and --labels", wanted="both or neither",
+            remedy="Labels look like those of MIRAVOX_DATA/speech/labels.jsonl.",
+        )  # fmt: skip
+    recordings = other_speech(o.audio, o.labels) if o.audio else held_out_speech()
+    result = speech(load_avatar(o.avatar), recordings, o.readout)
+    print_table(result)
+    if o.png:
+        plot(result, o.png)
+    return result

@@ -9,6 +9,7 @@ With --reference a network of the shape of Wav2Lip's generator, with random weig
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 from realtime.encoders import START_BITRATE, FrameConverter, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
@@ -143,3 +144,21 @@ def plot(result: Figures, path: Path) -> None:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     print(f"saved {path}")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", type=Path, help="the avatar's sample recording by default")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of speech, 20 at most")
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--reference", action="store_true", help="time Wav2Lip's generator in turns with it")
+    parser.add_argument("--png", type=Path, help="picture of the figures")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    avatar = load_avatar(o.avatar)
+    result = stages(avatar, o.source or avatar.sample, o.seconds, o.target, o.size, o.reference)
+    print_table(result)
+    if o.png:
+        plot(result, o.png)
+    return result

@@ -8,6 +8,7 @@ moment without a browser; its own /stats tell when a frame is there.
 
 from __future__ import annotations
 
+import argparse
 import json
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.browser import ROOT, START_SECONDS, ServerProcess, wait_until
-from realtime.avatar import Avatar
+from realtime.avatar import Avatar, load_avatar
 
 Figures = dict[str, Any]
 
@@ -73,3 +74,14 @@ def print_table(figures: Figures) -> None:
         f"is there after {figures['first_frame_s']:.2f} s, resident memory {figures['rss_mb']:.0f} MB "
         f"after {figures['frames']['rendered']} frames"
     )
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--seconds", type=float, default=10.0, help="of rendering before memory is read")
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+
+
+def run(o: argparse.Namespace) -> Figures:
+    figures = startup(load_avatar(o.avatar), o.target, o.seconds)
+    print_table(figures)
+    return figures

@@ -9,6 +9,7 @@ of it.
 
 from __future__ import annotations
 
+import argparse
 import tempfile
 import time
 import wave
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.avatar import load_avatar
 from realtime.config import StreamConfig
 from realtime.offline import render
 from realtime.sound_file import read_speech
@@ -47,3 +49,16 @@ def throughput(avatar: Path, source: Path, seconds: float, target: str, size: in
         elapsed = time.perf_counter() - started
     frames = int(np.ceil(len(speech) / SAMPLES_PER_FRAME))
     return {"fps": frames / elapsed, "frames": frames, "seconds": elapsed, "target": target, "size": size}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--source", type=Path, help="the avatar's sample recording by default")
+    parser.add_argument("--seconds", type=float, default=20.0, help="of speech")
+    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--size", type=int, default=512)
+
+
+def run(o: argparse.Namespace) -> dict[str, object]:
+    result = throughput(o.avatar, o.source or load_avatar(o.avatar).sample, o.seconds, o.target, o.size)
+    print(f"{result['frames']} frames of {o.size} x {o.size}, target {o.target}: {result['fps']:.1f} frames a second")
+    return result

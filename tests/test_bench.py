@@ -181,3 +181,18 @@ def test_own_voice_is_that_of_most_filmed_speech(ada: Path) -> None:
     recipe = avatar.info["provenance"]["dataset"]
     info = {**avatar.info, "provenance": {"dataset": {**recipe, "speech": ["grid_s1/a", "ljspeech/b", "grid_s1/c"]}}}
     assert own_corpus(replace(avatar, info=info)) == "grid_s1"
+
+
+def test_every_command_is_a_module_with_options(capsys: pytest.CaptureFixture[str]) -> None:
+    import importlib
+
+    from bench.__main__ import COMMANDS, WITHOUT_RESULT, parse
+
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as ended:
+            parse([name, "--help"])
+        text = capsys.readouterr().out
+        assert ended.value.code == 0 and f"python -m bench {name}" in text
+        assert ("--json" in text) == (name not in WITHOUT_RESULT)
+        assert callable(importlib.import_module(f"bench.{name}").run)
+    assert parse(["stages", "--seconds", "2"]).avatar.name == "ada"
