@@ -20,7 +20,7 @@ help:
 	@echo 'make check    ruff, format and mypy'
 	@echo 'make encoder  trains the audio encoder on ../shared/data into build/encoder'
 	@echo 'make avatar   trains the rest of the avatar; like make encoder it goes on where it was interrupted'
-	@echo 'make bench    measures throughput and fidelity, into build/bench'
+	@echo 'make bench    what a frame, a start, a session and a stream cost, in five minutes, into build/bench'
 
 stream: $(VENV)/.stream
 	$(PYTHON) run_stream.py $(ARGS)
@@ -47,10 +47,13 @@ avatar: $(VENV)/.train
 		--consent "synthetic actor, nobody is portrayed" --out build/ada
 	$(PYTHON) -m export.parity build/ada
 
-bench: $(VENV)/.train
+bench: $(VENV)/.dev
 	mkdir -p build/bench
+	$(PYTHON) -m bench stages --reference --json build/bench/stages.json --png build/bench/stages.png
 	$(PYTHON) -m bench throughput --json build/bench/throughput.json
-	$(PYTHON) -m bench fidelity --avatar avatars/ada --json build/bench/fidelity.json
+	$(PYTHON) -m bench startup --json build/bench/startup.json
+	$(PYTHON) -m bench sessions --seconds 10 --json build/bench/sessions.json --png build/bench/sessions.png
+	$(PYTHON) -m bench latency --seconds 45 --json build/bench/latency.json --png build/bench/latency.png
 
 # The virtual environment. Empty files in it say what it holds, so that nothing is installed twice.
 

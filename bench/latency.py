@@ -41,6 +41,7 @@ from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.yuv import RgbConverter
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -82,7 +83,7 @@ CLOSED, OPEN = 0.06, 0.12  # shares
 OPENS_WITHIN_MS = 400.0
 AROUND_BURST = (-2, 1)  # frames around a burst's own among which the mouth has to be closed at one: lips lead sounds
 REGION_MARGIN = 0.1  # around the lips of all poses, of their width
-SERVER_STAGES = ("frame", "hand-over", "conversion", "encoding", "sending")  # that follow one another; others are parts
+SERVER_STAGES = ("frame", "hand-over", "encoding", "sending")  # that follow one another; others are parts
 OWN_STAGES = ("packet wait", "uplink", "queues and network", "decoding", "display")  # measured from the browser
 
 
@@ -322,8 +323,9 @@ def resting_mouths(avatar: Avatar, view: MouthView, target: str) -> ByteArray:
     frames = len(avatar.source_pose)
     ring = AudioRing((frames + FRAME_RATE) * SAMPLES_PER_FRAME)
     ring.write(Block(0, np.zeros((frames + FRAME_RATE) * SAMPLES_PER_FRAME, np.float32)))
+    to_rgb = RgbConverter()
     with Pipeline(avatar, ring, target) as pipeline:
-        return np.stack([crop_mouth(pipeline.render(k), view.region) for k in range(frames)])
+        return np.stack([crop_mouth(to_rgb(pipeline.render(k)), view.region) for k in range(frames)])
 
 
 def openness(mouth: ByteArray, resting: ByteArray, box: IntArray) -> float:

@@ -15,6 +15,7 @@ from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.yuv import RgbConverter
 from training.phones import PHONES, Utterance, data_folder, load_utterances
 
 SHEET_CROP = 0.55  # of the frame's side, around the mouth
@@ -46,9 +47,10 @@ def phone_sheet(
     sheet = Image.new("RGB", (columns * tile, -(-count // columns) * (tile + label)), "white")
     pen = ImageDraw.Draw(sheet)
     indices = utterance.phone_indices()
+    to_rgb = RgbConverter()
     with Pipeline(avatar, ring, "baked") as pipeline:
         for i in range(count):
-            frame = pipeline.render(first + i)
+            frame = to_rgb(pipeline.render(first + i))
             left, top, right, bottom = pipeline.boxes[(first + i) % len(pipeline.boxes)]
             x, y = (left + right) // 2, (top + bottom) // 2 - (bottom - top) // 10
             half = int(max(right - left, bottom - top) * SHEET_CROP)

@@ -1,4 +1,4 @@
-"""What one frame costs, from the window of speech to the finished picture, and its conversion and encoding after that.
+"""What one frame costs, from the window of speech to the finished picture in YUV, and its encoding after that.
 
     python -m bench stages --json F [--png F] [--source FILE] [--seconds S] [--target baked] [--size 512] [--reference]
 
@@ -22,7 +22,7 @@ from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
-from realtime.encoders import START_BITRATE, FrameConverter, VideoEncoder
+from realtime.encoders import START_BITRATE, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from realtime.stage_timer import RECENT, StageTimer
@@ -47,7 +47,7 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
     ring = AudioRing(len(speech))
     ring.write(Block(0, speech))
     beside = reference_network() if reference else None
-    timer, convert, encoder = StageTimer(), FrameConverter(), VideoEncoder("H264", size)
+    timer, encoder = StageTimer(), VideoEncoder("H264", size)
     of_frame: list[float] = []
     of_reference: list[float] = []
     opened = perf_counter()
@@ -57,10 +57,8 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
             if k == WARM_UP_FRAMES:
                 timer = pipeline.timer = StageTimer()
             started = perf_counter()
-            image = pipeline.render(k)
+            picture = pipeline.render(k)
             of_frame.append(1000 * (perf_counter() - started))
-            with timer.measure("conversion"):
-                picture = convert(image)
             with timer.measure("encoding"):
                 encoder.encode(picture, k, START_BITRATE)
             if beside is not None and k >= WARM_UP_FRAMES and k % REFERENCE_EVERY == 0:

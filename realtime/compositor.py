@@ -35,6 +35,15 @@ def resize_matrix(before: int, after: int) -> FloatArray:
     return matrix
 
 
+@lru_cache(maxsize=64)
+def placed_matrix(before: int, first: int, end: int, after: int) -> FloatArray:
+    """As resize_matrix(before, end - first), with zeros around it, [after, before]."""
+    matrix = np.zeros((after, before), np.float32)
+    matrix[first:end] = resize_matrix(before, end - first)
+    matrix.setflags(write=False)
+    return matrix
+
+
 def resize(image: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
     """[c, h, w] -> [c, h', w'] by resize_matrix(h, h') and resize_matrix(w, w')."""
     return np.asarray(rows @ image @ columns.T, np.float32)
@@ -95,11 +104,19 @@ class Compositor:
         self.engine = Engine(avatar.folder / "targets" / "onnx" / "composition.onnx", COMPOSITION)
         self.shrink = resize_matrix(height, side), resize_matrix(width, side)
         self.grow = resize_matrix(side, height), resize_matrix(side, width)
-        self.mask_grow = resize_matrix(mask_side, height), resize_matrix(mask_side, width)
+        self.box_size, self.mask_side = box_size, mask_side
 
-    def mask(self, stored: ByteArray) -> FloatArray:
-        """A stored mask uint8 [B, B] at the box's size, float32 [h, w] in [0, 1]."""
-        (mask,) = resize(unit(stored[..., None]), *self.mask_grow)
+    def mask(self, stored: ByteArray, within: NDArray[np.int32] | None = None) -> FloatArray:
+        """A stored mask uint8 [B, B] at the box's size, float32 [h, w] in [0, 1].
+
+        Args:
+            within: left, top, right, bottom in the box: what the mask covers; all of the box by default.
+        """
+        width, height = self.box_size
+        left, top, right, bottom = (0, 0, width, height) if within is None else (int(x) for x in within)
+        rows = placed_matrix(self.mask_side, top, bottom, height)
+        columns = placed_matrix(self.mask_side, left, right, width)
+        (mask,) = resize(unit(stored[..., None]), rows, columns)
         return np.asarray(mask, np.float32)
 
     def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray, refined: bool = True) -> ByteArray:

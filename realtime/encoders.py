@@ -9,8 +9,7 @@ from typing import Any, TypeAlias
 import av
 import numpy as np
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
-from numpy.typing import NDArray
+from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import BLOCK_SAMPLES
@@ -38,23 +37,8 @@ FRAMES_BEFORE_LOWER, FRAMES_BEFORE_RAISE = 2 * FRAME_RATE, 8 * FRAME_RATE
 SENT_FRAMES = 2 * FRAME_RATE  # what is sent is measured over
 
 
-class FrameConverter:
-    """RGB -> YUV 4:2:0, BT.709, limited range, flagged so."""
-
-    def __init__(self) -> None:
-        self._reformatter = VideoReformatter()  # keeps its tables from frame to frame
-
-    def __call__(self, image: NDArray[np.uint8]) -> av.VideoFrame:
-        """uint8 [H, W, 3] sRGB -> yuv420p."""
-        return self._reformatter.reformat(
-            av.VideoFrame.from_ndarray(image, format="rgb24"), format="yuv420p", interpolation=Interpolation.BICUBIC,
-            src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG, dst_colorspace=Colorspace.ITU709,
-            dst_color_primaries=ColorPrimaries.BT709, dst_color_trc=ColorTrc.BT709,
-        )  # fmt: skip
-
-
 def flag_bt709(codec: av.VideoCodecContext) -> None:
-    """Writes into the stream what FrameConverter makes."""
+    """Writes into the stream what pictures are: realtime/yuv.py."""
     codec.color_range, codec.colorspace = ColorRange.MPEG, BT709_MATRIX
     codec.color_primaries, codec.color_trc = ColorPrimaries.BT709, ColorTrc.BT709
 

@@ -48,11 +48,11 @@ def render(config: StreamConfig) -> str:
             sample = SAMPLES_PER_FRAME * k
             while ring.end_sample < sample + avatar.lookahead_samples:
                 ring.write(next(arriving))
-            image = pipeline.render(k)
+            picture = pipeline.render(k)
             if encoded is not None:
                 encoded.result()
             speech_of_frame = Block(sample, padded[sample : sample + SAMPLES_PER_FRAME])
-            encoded = encoder.submit(recorder.write, k, image, speech_of_frame)
+            encoded = encoder.submit(recorder.write, k, picture, speech_of_frame)
         if encoded is not None:
             encoded.result()
     seconds = perf_counter() - started

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
@@ -18,6 +19,7 @@ from realtime.neural_face import NeuralFace
 from realtime.rasteriser import create_context
 from realtime.source_loop import SourceLoop
 from realtime.stage_timer import StageTimer
+from realtime.yuv import FrameConverter, RgbConverter, crop, paste
 
 ByteArray = NDArray[np.uint8]
 
@@ -48,11 +50,13 @@ class Pipeline:
         self.size = size or avatar.width
         ratio = self.size / avatar.width
         first = avatar.source_box[0]
-        self.box_size = (round((first[2] - first[0]) * ratio), round((first[3] - first[1]) * ratio))
-        corner = np.minimum(np.round(avatar.source_box[:, :2] * ratio), self.size - np.array(self.box_size)).astype(
-            np.int32
-        )
-        self.boxes = np.concatenate([corner, corner + np.array(self.box_size, np.int32)], 1)
+        own = np.array([round((first[2] - first[0]) * ratio), round((first[3] - first[1]) * ratio)], np.int32)
+        corner = np.minimum(np.round(avatar.source_box[:, :2] * ratio), self.size - own).astype(np.int32)
+        # The even box around it: that is what can be cut out of a picture in YUV 4:2:0.
+        self.box_size = int(own[0] + 2) // 2 * 2, int(own[1] + 2) // 2 * 2
+        even = np.minimum(corner // 2 * 2, self.size - np.array(self.box_size, np.int32))
+        self.boxes = np.concatenate([even, even + np.array(self.box_size, np.int32)], 1)
+        self.masked = np.concatenate([corner - even, corner - even + own], 1)  # what of each box the mask covers
 
         # OpenGL, ONNX Runtime, the codecs and numpy share few cores: threads in all of them get in each other's way.
         os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer draws on the calling thread
@@ -66,10 +70,11 @@ class Pipeline:
         else:
             self.face = NeuralFace(self.context, avatar, camera, self.box_size)
         self.compositor = Compositor(avatar, self.box_size)
+        self.to_rgb, self.to_yuv = RgbConverter(), FrameConverter()
         self.source = SourceLoop(avatar.folder / "source.mp4", len(avatar.source_pose), self.size)
 
-    def render(self, frame_index: int) -> ByteArray:
-        """Frame k, uint8 [size, size, 3] sRGB. The ring must hold the speech up to sample 640 k + lookahead."""
+    def render(self, frame_index: int) -> av.VideoFrame:
+        """Frame k, yuv420p, BT.709. The ring must hold the speech up to sample 640 k + lookahead."""
         return self.compose(frame_index, self.paint(frame_index))
 
     def paint(self, frame_index: int, halved: bool = False) -> ByteArray:
@@ -83,17 +88,18 @@ class Pipeline:
         with self.timer.measure("face"):
             return self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k], halved).copy()
 
-    def compose(self, frame_index: int, face: ByteArray, refined: bool = True) -> ByteArray:
+    def compose(self, frame_index: int, face: ByteArray, refined: bool = True) -> av.VideoFrame:
         """Frame k from its face, refined by the composition network or not. Another thread may do it, one at a time."""
         k = frame_index % len(self.boxes)
-        left, top, right, bottom = self.boxes[k]
         with self.timer.measure("source"):
-            frame = self.source.frame(k)
+            picture = self.source.frame(k)
+            source = self.to_rgb(crop(picture, self.boxes[k]))
         with self.timer.measure("composition"):
-            mask = self.compositor.mask(self.avatar.source_mask[k])
-            crop = frame[top:bottom, left:right]
-            frame[top:bottom, left:right] = self.compositor.compose(crop, face, mask, refined)
-        return frame
+            mask = self.compositor.mask(self.avatar.source_mask[k], self.masked[k])
+            painted = self.compositor.compose(source, face, mask, refined)
+        with self.timer.measure("conversion"):
+            paste(picture, self.boxes[k], self.to_yuv(painted), mask > 0)
+        return picture
 
     def warm_up(self) -> None:
         """Renders the loop's first frame with the silence before all speech: fills every cache."""

@@ -15,6 +15,7 @@ from realtime.audio_input import Block
 from realtime.errors import MiravoxError
 from realtime.rasteriser import load_shader
 from realtime.render_loop import Frame, Mailbox
+from realtime.yuv import RgbConverter
 
 POLL_SECONDS = 0.01
 
@@ -50,6 +51,7 @@ class Window:
         self._texture.repeat_x = self._texture.repeat_y = False  # a larger window mixes no border with the opposite one
         program = self._context.program(load_shader("preview.vert"), load_shader("preview.frag"))
         self._quad = self._context.vertex_array(program, [])
+        self._to_rgb = RgbConverter()
         self._mailbox: Mailbox[Frame] = Mailbox()
 
     def frame(self, frame: Frame) -> None:
@@ -66,7 +68,7 @@ class Window:
         while not glfw.window_should_close(self._handle):
             frame = self._mailbox.take_now()
             if frame is not None:
-                self.draw(frame.image)
+                self.draw(self._to_rgb(frame.picture))
                 glfw.set_window_title(self._handle, f"{self._name}: {latency_ms(frame):.0f} ms")
             glfw.poll_events()
             await asyncio.sleep(POLL_SECONDS)

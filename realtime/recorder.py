@@ -11,11 +11,11 @@ from types import TracebackType
 
 import av
 import numpy as np
-from numpy.typing import NDArray
+from av.video.frame import PictureType
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE
 from realtime.audio_input import Block
-from realtime.encoders import FrameConverter, flag_bt709
+from realtime.encoders import flag_bt709
 from realtime.errors import MiravoxError
 
 RECORDED_RATE = 48_000  # Hz: players expect it
@@ -51,7 +51,6 @@ class Recorder:
         self._video.pix_fmt = "yuv420p"
         flag_bt709(self._video.codec_context)
         self._audio = self._container.add_stream("aac", rate=RECORDED_RATE, layout="mono", bit_rate=128_000)
-        self._convert = FrameConverter()
         self._resampler = av.AudioResampler(self._audio.format, "mono", RECORDED_RATE, 1024)
         self._end_sample = 0
         self._next_frame = 0
@@ -74,29 +73,29 @@ class Recorder:
             for resampled in self._resampler.resample(frame):
                 self._container.mux(self._audio.encode(resampled))
 
-    def write_frame(self, frame_index: int, image: NDArray[np.uint8]) -> None:
+    def write_frame(self, frame_index: int, picture: av.VideoFrame) -> None:
         """Adds frame k, which is shown from sample 640 k on. Frames may be left out; the one before stays on then.
 
         Args:
             frame_index: k, larger than that of the last frame.
-            image: uint8 [size, size, 3], sRGB.
+            picture: yuv420p, size x size (realtime/yuv.py); only its time stamp is changed.
 
-        Raises ValueError for a wrong index or shape, MiravoxError if it can't be written.
+        Raises ValueError for a wrong index or size, MiravoxError if it can't be written.
         """
         if frame_index < self._next_frame:
             raise ValueError(f"frame {frame_index} comes after frame {self._next_frame - 1}")
-        if image.shape != (self.size, self.size, 3):
-            raise ValueError(f"a frame has the shape {image.shape}; wanted {(self.size, self.size, 3)}")
+        found = (picture.width, picture.height, picture.format.name)
+        if found != (self.size, self.size, "yuv420p"):
+            raise ValueError(f"a frame has the shape {found}; wanted {(self.size, self.size, 'yuv420p')}")
         self._next_frame = frame_index + 1
-        frame = self._convert(image)
-        frame.pts, frame.time_base = frame_index, Fraction(1, FRAME_RATE)
+        picture.pts, picture.time_base, picture.pict_type = frame_index, Fraction(1, FRAME_RATE), PictureType.NONE
         with self._writing():
-            self._container.mux(self._video.encode(frame))
+            self._container.mux(self._video.encode(picture))
 
-    def write(self, frame_index: int, image: NDArray[np.uint8], block: Block) -> None:
+    def write(self, frame_index: int, picture: av.VideoFrame, block: Block) -> None:
         """A frame and the speech that it shows."""
         self.write_speech(block)
-        self.write_frame(frame_index, image)
+        self.write_frame(frame_index, picture)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import Generic, TypeVar
 
+import av
 import numpy as np
 from numpy.typing import NDArray
 
@@ -47,7 +48,7 @@ class Frame:
     """A finished frame."""
 
     index: int  # k
-    image: NDArray[np.uint8]  # [size, size, 3] sRGB
+    picture: av.VideoFrame  # yuv420p, size x size (realtime/yuv.py); nobody changes its pixels any more
 
 
 T = TypeVar("T")

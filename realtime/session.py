@@ -20,7 +20,7 @@ from realtime.audio_input import AudioInput, Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.degradation import HALVED, UNREFINED, Degradation
-from realtime.encoders import FrameConverter, Packet, RateControl, VideoEncoder
+from realtime.encoders import Packet, RateControl, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.render_loop import Frame, Mailbox, Painted, RenderLoop
 from realtime.sound_file import read_speech
@@ -173,7 +173,7 @@ class Session:
     # Frames: on the composing thread
 
     def _compose_and_encode(self) -> None:
-        pipeline, convert = self._render_loop.pipeline, FrameConverter()
+        pipeline = self._render_loop.pipeline
         assert pipeline is not None
         try:
             while (painted := self._mailbox.take()) is not None:
@@ -185,24 +185,22 @@ class Session:
                 refined = not self._degradation.gives_up(UNREFINED)
                 frame = Frame(painted.index, pipeline.compose(painted.index, painted.face, refined))
                 self.timer.add("frame", 1000 * (painted.ready - painted.started + perf_counter() - taken))
-                self._encode(frame, convert)
+                self._encode(frame)
                 for tap in self.taps:
                     tap.frame(frame)
         except Exception as error:  # whatever it is, the session ends with it and others go on
             self._composing_failed = error
             log.exception("composing stopped")
 
-    def _encode(self, frame: Frame, convert: FrameConverter) -> None:
+    def _encode(self, frame: Frame) -> None:
         """Once for all viewers of a codec."""
         codecs = [codec for codec in ("H264", "VP8") if self._tracks[codec]]
         if not codecs:
             return
-        with self.timer.measure("conversion"):
-            picture = convert(frame.image)
         bitrate, sizes = self._rate.update(self._estimate(), frame.index), []
         for codec in codecs:
             with self.timer.measure("encoding"):
-                packets = self._encoders[codec].encode(picture, frame.index, bitrate)
+                packets = self._encoders[codec].encode(frame.picture, frame.index, bitrate)
             self._on_loop(self._fan_out, codec, packets, perf_counter())
             sizes.append(sum(packet.size for packet in packets))
         self._rate.sent(max(sizes), frame.index)

@@ -9,13 +9,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import av
-import numpy as np
-from av.video.reformatter import Colorspace, VideoReformatter
-from numpy.typing import NDArray
+from av.video.reformatter import VideoReformatter
 
 from realtime.errors import MiravoxError
-
-ByteArray = NDArray[np.uint8]
 
 SEEK_AHEAD = 8  # further ahead, seeking is cheaper than decoding what lies between
 
@@ -33,10 +29,12 @@ class SourceLoop:
         self.reformatter = VideoReformatter()  # keeps its tables from frame to frame
         # The next frame is decoded while this one is painted: FFmpeg works outside of Python's lock.
         self.reader = ThreadPoolExecutor(1)
-        self.ahead: tuple[int, Future[ByteArray]] | None = None
+        self.ahead: tuple[int, Future[av.VideoFrame]] | None = None
 
-    def frame(self, index: int) -> ByteArray:
-        """uint8 [size, size, 3] sRGB of loop frame `index`, 0 <= index < frames. Cheap for consecutive indices."""
+    def frame(self, index: int) -> av.VideoFrame:
+        """Loop frame `index`, 0 <= index < frames, yuv420p (realtime/yuv.py), the caller's own. Cheap for consecutive
+        indices.
+        """
         if self.ahead is not None and self.ahead[0] == index:
             image = self.ahead[1].result()
         else:
@@ -47,7 +45,7 @@ class SourceLoop:
         self.ahead = following, self.reader.submit(self._decode, following)
         return image
 
-    def _decode(self, index: int) -> ByteArray:
+    def _decode(self, index: int) -> av.VideoFrame:
         if index < self.next_index or index > self.next_index + SEEK_AHEAD:
             self._seek(index)
         decoded = None
@@ -59,15 +57,9 @@ class SourceLoop:
         self.next_index = index + 1
         if self._index(decoded) != index:
             raise self._too_short(index)
-        rgb = self.reformatter.reformat(
-            decoded,
-            width=self.size,
-            height=self.size,
-            format="rgb24",
-            src_colorspace=Colorspace.ITU709,
-            dst_colorspace=Colorspace.ITU709,
-        )
-        return np.asarray(rgb.to_ndarray(), np.uint8)
+        if (decoded.width, decoded.height, decoded.format.name) == (self.size, self.size, "yuv420p"):
+            return av.VideoFrame.from_ndarray(decoded.to_ndarray(), format="yuv420p")  # the decoder keeps its own
+        return self.reformatter.reformat(decoded, width=self.size, height=self.size, format="yuv420p")
 
     def _index(self, decoded: av.VideoFrame) -> int:
         assert self.stream.average_rate is not None and decoded.time is not None

@@ -18,7 +18,7 @@ from realtime.render_loop import Frame
 
 log = logging.getLogger("miravox")
 
-MAX_QUEUED_FRAMES = 50  # that wait for the disk, 40 MB at 512 x 512; speech is small and always waits
+MAX_QUEUED_FRAMES = 50  # that wait for the disk, 20 MB at 512 x 512; speech is small and always waits
 EARLY_SAMPLES = 4 * SAMPLE_RATE  # speech that is kept for the first frame: it was said before that was drawn
 
 
@@ -87,11 +87,11 @@ class StreamRecorder:
     def _show(self, frame: Frame) -> None:
         if self._first_frame is None:
             self._first_frame = frame.index
-            self._recorder.write_frame(0, frame.image)
+            self._recorder.write_frame(0, frame.picture)
             while self._early:
                 self._hear(self._early.popleft())
         else:
-            self._recorder.write_frame(frame.index - self._first_frame, frame.image)
+            self._recorder.write_frame(frame.index - self._first_frame, frame.picture)
 
     def _hear(self, block: Block) -> None:
         if self._first_frame is None:

@@ -23,6 +23,7 @@ from realtime.errors import MiravoxError
 from realtime.latent import LatentTrack
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.yuv import RgbConverter
 
 START = 1.75e12  # milliseconds since 1970
 LOOKAHEAD = 1800
@@ -327,10 +328,10 @@ def test_openness_follows_the_lips(avatar: Avatar, gl_context: object) -> None:
     corners = avatar.triangles[avatar.landmark_triangles[[UPPER, LOWER]]].ravel()
     weights = avatar.landmark_barycentrics[[UPPER, LOWER]]
     points, latents = avatar.scale(avatar.canonical)[corners], LatentTrack(avatar, rings[0])
-    gaps, opened = [], []
+    gaps, opened, to_rgb = [], [], RgbConverter()
     with Pipeline(avatar, rings[0], "baked") as speaking, Pipeline(avatar, rings[1], "baked") as resting:
         for k in range(frames):
-            pictures = [latency.crop_mouth(p.render(k), view.region) for p in (speaking, resting)]
+            pictures = [latency.crop_mouth(to_rgb(p.render(k)), view.region) for p in (speaking, resting)]
             opened.append(latency.openness(pictures[0], pictures[1], view.boxes[k % len(view.boxes)]))
             lips = avatar.template[corners] + deformation.run(points, latents.advance(k))[0]
             upper, lower = np.einsum("lk,lkx->lx", weights, lips.reshape(2, 3, 3))

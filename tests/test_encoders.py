@@ -14,12 +14,12 @@ from realtime.encoders import (
     FRAMES_BEFORE_LOWER,
     FRAMES_BEFORE_RAISE,
     START_BITRATE,
-    FrameConverter,
     Packet,
     RateControl,
     SpeechEncoder,
     VideoEncoder,
 )
+from realtime.yuv import FrameConverter
 
 SIZE = 128
 

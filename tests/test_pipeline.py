@@ -19,6 +19,7 @@ from realtime.errors import MiravoxError
 from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.yuv import RgbConverter, planes
 
 UPPER, LOWER = 62, 66
 
@@ -110,7 +111,7 @@ def test_baked_agrees_with_the_networks(baked: Pipeline, networks: Pipeline, ava
         latent = baked.latents.advance(k)
         pose, box = avatar.source_pose[k], baked.boxes[k]
         quick, slow = baked.face.draw(latent, pose, box).copy(), networks.face.draw(latent, pose, box).copy()
-        mask = baked.compositor.mask(avatar.source_mask[k]) == 1
+        mask = baked.compositor.mask(avatar.source_mask[k], baked.masked[k]) == 1
         assert ((quick[..., 3] > 0) != (slow[..., 3] > 0))[mask].mean() < 0.02
         both = mask & (quick[..., 3] > 0) & (slow[..., 3] > 0)
         assert both.mean() > 0.3
@@ -119,13 +120,15 @@ def test_baked_agrees_with_the_networks(baked: Pipeline, networks: Pipeline, ava
 
 
 def test_only_the_inpaint_box_changes(baked: Pipeline, avatar: Avatar) -> None:
-    frame = baked.render(30).copy()
-    source = baked.source.frame(30)
+    """And in it only what the mask covers: of brightness each pixel, of colour each two by two."""
+    frame, source = planes(baked.render(30)), planes(baked.source.frame(30))
     left, top, right, bottom = baked.boxes[30]
-    inside = np.zeros(frame.shape[:2], bool)
-    inside[top:bottom, left:right] = baked.compositor.mask(avatar.source_mask[30]) > 0
-    assert np.array_equal(frame[~inside], source[~inside])
-    assert np.abs(frame[inside].astype(int) - source[inside]).max() > 30
+    inside = np.zeros(frame[0].shape, bool)
+    inside[top:bottom, left:right] = baked.compositor.mask(avatar.source_mask[30], baked.masked[30]) > 0
+    halves = inside.reshape(256, 2, 256, 2).any((1, 3))
+    for after, before, where in zip(frame, source, (inside, halves, halves), strict=True):
+        assert np.array_equal(after[~where], before[~where])
+        assert np.abs(after[where].astype(int) - before[where]).max() > 5
 
 
 def test_the_mouth_rests_in_silence_and_in_noise(avatar: Avatar, networks: Pipeline) -> None:
@@ -187,11 +190,11 @@ def test_a_skipped_frame_is_heard(avatar: Avatar, sample: np.ndarray) -> None:
 
 def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:
     """Frame 0 follows the last one as smoothly as frame 1 follows frame 0."""
-    count = len(baked.boxes)
+    count, to_rgb = len(baked.boxes), RgbConverter()
     first, second, last = (
-        baked.source.frame(0).copy(),
-        baked.source.frame(1).copy(),
-        baked.source.frame(count - 1).copy(),
+        to_rgb(baked.source.frame(0)),
+        to_rgb(baked.source.frame(1)),
+        to_rgb(baked.source.frame(count - 1)),
     )
     assert psnr(first, last) > psnr(first, second) - 3
     assert count >= 10 * FRAME_RATE
@@ -203,12 +206,13 @@ def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:
 def test_other_sizes_show_the_same_picture(avatar: Avatar, baked: Pipeline, sample: np.ndarray, size: int) -> None:
     from PIL import Image
 
+    to_rgb = RgbConverter()
     with Pipeline(avatar, ring_of(sample), "baked", size) as pipeline:
         pipeline.latents.advance(30)
-        frame = pipeline.render(30)
+        frame = to_rgb(pipeline.render(30))
     assert frame.shape == (size, size, 3)
     shrunk = np.asarray(Image.fromarray(frame).resize((256, 256), Image.Resampling.BOX))
-    expected = np.asarray(Image.fromarray(baked.render(30)).resize((256, 256), Image.Resampling.BOX))
+    expected = np.asarray(Image.fromarray(to_rgb(baked.render(30))).resize((256, 256), Image.Resampling.BOX))
     assert psnr(shrunk, expected) > 30
 
 
@@ -218,9 +222,30 @@ def test_golden_frames(baked: Pipeline, golden: Callable[..., None], frame_index
 
     After a change that is meant: pytest --regenerate-golden, and look at the picture.
     """
-    golden(f"ada-{frame_index}", baked.render(frame_index), 3)
+    golden(f"ada-{frame_index}", RgbConverter()(baked.render(frame_index)), 3)
 
 
 def test_a_target_that_is_not_exported_is_told(avatar: Avatar, sample: np.ndarray) -> None:
     with pytest.raises(MiravoxError, match="targets/tensorrt"):
         Pipeline(avatar, ring_of(sample), "tensorrt")
+
+
+@pytest.mark.parametrize("size", [512, 256])
+def test_masks_lie_where_the_avatar_has_them(avatar: Avatar, sample: np.ndarray, size: int) -> None:
+    """What is cut out of a picture has even corners; the mask keeps its own, odd ones included."""
+    ratio, odd = size / avatar.width, 0
+    with Pipeline(avatar, ring_of(sample), "baked", size) as pipeline:
+        assert not (pipeline.boxes % 2).any() and pipeline.boxes.max() <= size
+        for k in range(0, len(pipeline.boxes), 17):
+            left, top, right, bottom = pipeline.boxes[k]
+            found = np.zeros((size, size), np.float32)
+            found[top:bottom, left:right] = pipeline.compositor.mask(avatar.source_mask[k], pipeline.masked[k])
+            rows, columns = np.nonzero(found > 0.5)
+            box = ratio * avatar.source_box[k]
+            stored = np.nonzero(avatar.source_mask[k] > 127)
+            side = avatar.source_mask.shape[1]
+            for at, cells, first, end in ((rows, stored[0], box[1], box[3]), (columns, stored[1], box[0], box[2])):
+                wanted = first + (cells.min() / side, (cells.max() + 1) / side) * np.array(end - first)
+                assert abs(at.min() - wanted[0]) < 2.5 and abs(at.max() + 1 - wanted[1]) < 2.5
+            odd += bool((pipeline.masked[k][:2] > 0).any())
+    assert odd > 0

@@ -17,25 +17,26 @@ from realtime.audio_input import Block
 from realtime.errors import MiravoxError
 from realtime.recorder import Recorder
 from realtime.sound_file import blocks, read_speech
+from realtime.yuv import FrameConverter
 
 GREYS = [(255, 255, 255), (0, 0, 0), (128, 128, 128)]
 COLORS = [*GREYS, (200, 150, 120), (30, 60, 90), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
 SIZE = 128
 
 
-def solid(color: tuple[int, int, int]) -> NDArray[np.uint8]:
-    return np.broadcast_to(np.array(color, np.uint8), (SIZE, SIZE, 3)).copy()
+def solid(color: tuple[int, int, int], size: int = SIZE) -> av.VideoFrame:
+    return FrameConverter()(np.broadcast_to(np.array(color, np.uint8), (size, size, 3)).copy())
 
 
-def noisy(rng: np.random.Generator) -> NDArray[np.uint8]:
-    return rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8)
+def noisy(rng: np.random.Generator) -> av.VideoFrame:
+    return FrameConverter()(rng.integers(0, 256, (SIZE, SIZE, 3)).astype(np.uint8))
 
 
-def record(path: Path, frames: list[NDArray[np.uint8]], speech: NDArray[np.float32]) -> None:
+def record(path: Path, frames: list[av.VideoFrame], speech: NDArray[np.float32]) -> None:
     with Recorder(path, SIZE) as recorder:
-        for k, (image, block) in enumerate(zip(frames, blocks(speech, SAMPLES_PER_FRAME), strict=True)):
+        for k, (picture, block) in enumerate(zip(frames, blocks(speech, SAMPLES_PER_FRAME), strict=True)):
             recorder.write_speech(block)
-            recorder.write_frame(k, image)
+            recorder.write_frame(k, picture)
 
 
 def bt709_to_rgb(frame: av.VideoFrame) -> NDArray[np.float64]:
@@ -103,8 +104,8 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
         recorder.write_frame(3, solid((0, 0, 0)))
         with pytest.raises(ValueError, match="frame 3 comes after frame 3"):
             recorder.write_frame(3, solid((0, 0, 0)))
-        with pytest.raises(ValueError, match="wanted .128, 128, 3."):
-            recorder.write_frame(4, np.zeros((64, 64, 3), np.uint8))
+        with pytest.raises(ValueError, match="wanted .128, 128, 'yuv420p'."):
+            recorder.write_frame(4, solid((0, 0, 0), 64))
         with pytest.raises(ValueError, match="begins at sample 640; wanted 0"):
             recorder.write_speech(Block(640, np.zeros(640, np.float32)))
 

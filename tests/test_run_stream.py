@@ -385,7 +385,7 @@ def test_an_interruption_leaves_nothing_behind(
 ) -> None:
     render = Pipeline.render
 
-    def interrupted(self: Pipeline, frame_index: int) -> NDArray[np.uint8]:
+    def interrupted(self: Pipeline, frame_index: int) -> av.VideoFrame:
         if frame_index == 3:
             os.kill(os.getpid(), fault)
         return render(self, frame_index)

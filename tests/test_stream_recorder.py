@@ -82,9 +82,9 @@ def test_nothing_of_the_speech_is_lost_and_dropped_frames_keep_time(
     """While the disk takes nothing, frames are left out; speech waits, and so does nobody."""
     disk, write_frame = threading.Event(), Recorder.write_frame
 
-    def slow(self: Recorder, frame_index: int, image: NDArray[np.uint8]) -> None:
+    def slow(self: Recorder, frame_index: int, picture: av.VideoFrame) -> None:
         disk.wait()
-        write_frame(self, frame_index, image)
+        write_frame(self, frame_index, picture)
 
     monkeypatch.setattr(Recorder, "write_frame", slow)
     count = 4 * MAX_QUEUED_FRAMES
