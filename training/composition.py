@@ -42,7 +42,7 @@ class CompositionTraining:
     """Everything that decides the result of a run."""
 
     network: str = "strided8"
-    side: int = 96  # the inpaint box is resampled to a square of this many pixels
+    side: int = 64  # the inpaint box is resampled to a square of this many pixels
     steps: int = 3600
     batch: int = 12
     patch: int = 0  # pixels of the square, random in every pair, that is trained on; 0: the whole
