@@ -72,7 +72,7 @@ class FaceConfig:
     own_frames: int = 64  # a step, of the film's own speech, beside other voices
     voice_vertices: int = 12  # a frame of them, besides the lips'
     stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
-    closure_weight: float = 5.0  # of frames that show P, B or M
+    closure_weight: float = 4.0  # of frames that show P, B or M
     embedding_dropout: float = 0.1  # of the other voices' embeddings
     vgg_every: int = 10  # steps
     patch: int = 56  # pixels
