@@ -195,8 +195,9 @@ def test_fidelity_of_every_network(
 
     spoken = {"own voice": measured_lips, "never heard": measured_lips}
     monkeypatch.setattr(bench, "held_out_articulation", lambda _: spoken)
+    monkeypatch.setattr(bench, "RUN", 3)  # frames that the networks paint cost seconds
     figures, share = bench.fidelity(
-        avatar, dataset, ("color", "baked"), 10, tmp_path / "sheet.png", None, (avatar,), True
+        avatar, dataset, ("color", "baked"), 3, tmp_path / "sheet.png", None, (avatar,), True
     )
     assert {"color", "baked", "strided8", "geometry", "flicker_ratio", "seam_ratio", "lse"} <= figures.keys()
     for network in ("color", "baked", "strided8"):
@@ -223,7 +224,7 @@ def test_ablation(
 
     runs, datasets = tmp_path / "runs", (dataset_folder, dataset_folder)
     with pytest.raises(MiravoxError, match="no variant"):
-        ablation(load_avatar(packed), runs, dataset_folder, 5)
+        ablation(load_avatar(packed), runs, dataset_folder, 3)
     train(FaceConfig(**TINY), datasets, encoder_path, runs, ("x", "w"))
     written = {path: path.stat().st_mtime_ns for path in runs.rglob("face.safetensors")}
     train(FaceConfig(**TINY), datasets, encoder_path, runs, ("x", "w", "voices"))
@@ -236,7 +237,8 @@ def test_ablation(
 
     spoken = {"own voice": measured_lips, "never heard": measured_lips}
     monkeypatch.setattr(bench.fidelity, "held_out_articulation", lambda _: spoken)
-    figures = ablation(load_avatar(packed), runs, dataset_folder, 5)
+    monkeypatch.setattr(bench.fidelity, "RUN", 3)
+    figures = ablation(load_avatar(packed), runs, dataset_folder, 3)
     assert list(figures) == ["x", "w", "voices"] and figures["w"]["actors"] == 2 and figures["x"]["steps"] == 2
     rows = table(figures).splitlines()
     assert rows[2].startswith("| x | 1 | no | 1 | no |") and "(39.43)" in rows[2] and "90 %" in rows[4]
