@@ -95,6 +95,7 @@ def packed(
     )
     sample = dataset_folder.parent / "hum.wav"
     pack(dataset_folder, encoder_path, face, place / "baked", composition, place / "tiny", "Tiny", "a test", sample)
+    assert '"own_lips_l1"' in (place / "face" / "log.jsonl").read_text(), "her own speech is learnt once more"
     for picture in ("face/held_out.png", "face/log.png", "composition/held_out.png", "composition/log.png"):
         assert (place / picture).stat().st_size > 1000
     return place / "tiny"
@@ -168,6 +169,23 @@ def test_two_actors_share_the_projection(
     assert differ(one, alone, "projection") and differ(one, other, "projection")
     key = "projection.features.0.weight"
     assert (one[key] - other[key]).abs().max() < 2 * config.learning_rate, "one network, a step apart"
+
+
+def test_a_face_goes_on_from_that_of_an_avatar(packed: Path, tmp_path: Path) -> None:
+    """The first actor's networks are the avatar's, the second has its projection alone; another input is refused."""
+    from realtime.errors import MiravoxError
+    from training.face import FaceConfig, begin_actors, load_face
+
+    materials: list[Any] = [None, None]
+    config = FaceConfig(**TINY, init=str(packed))
+    first, second = begin_actors(config, tmp_path, materials)
+    before = load_face(packed)[0].state_dict()
+    for actor, new in ((first, set()), (second, {"deformation", "color"})):
+        state = actor.networks.state_dict()
+        assert {k.split(".")[0] for k, v in before.items() if bool((state[k] != v).any())} == new
+    assert first.networks.projection is second.networks.projection
+    with pytest.raises(MiravoxError, match="--frequencies"):
+        begin_actors(FaceConfig(**{**TINY, "frequencies": 5}, init=str(packed)), tmp_path, materials)
 
 
 def test_fidelity_of_every_network(

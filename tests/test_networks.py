@@ -138,3 +138,17 @@ def test_dilated_keeps_resolution_and_sees_far(torch: Any) -> None:
         moved = (network(changed) - network(layers)).abs().amax((0, 1))
     rows = torch.nonzero(moved.amax(1) > 0)[:, 0]
     assert int(rows.min()) <= 48 - 31 and int(rows.max()) >= 48 + 31
+
+
+@pytest.mark.parametrize("window", [1, 4, 9])
+def test_the_projection_sees_the_newest_embeddings_of_its_window(torch: Any, window: int) -> None:
+    from networks.projection import Projection, ProjectionConfig
+
+    torch.manual_seed(0)
+    projection = Projection(ProjectionConfig(window=window)).eval()
+    heard = torch.randn(1, 9, 512)
+    latent = projection(heard)
+    for age in range(9):  # 0 is the newest
+        changed = heard.clone()
+        changed[:, 8 - age] += 1
+        assert bool((projection(changed) == latent).all()) == (age >= window), age

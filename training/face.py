@@ -403,18 +403,26 @@ def losses_of(config: FaceConfig, actor: Actor, vgg: Vgg | None, turn: int) -> t
     return loss, losses
 
 
-def begin_actors(
-    config: FaceConfig, folder: Path, materials: list[Material], init: Path | None = None
-) -> list[Actor]:  # fmt: skip
-    """Networks for each material, with one projection between them; the first's from the avatar `init` if given."""
+def begin_actors(config: FaceConfig, folder: Path, materials: list[Material]) -> list[Actor]:
+    """Networks for each material, with one projection between them; the first's from the avatar config.init if named.
+
+    Raises MiravoxError if that avatar is not there, or its networks have another input.
+    """
     torch.manual_seed(config.seed)
     actors: list[Actor] = []
     for index, material in enumerate(materials):
         place = folder / "second" if index else folder
         place.mkdir(parents=True, exist_ok=True)
         networks = FaceNetworks(config)
-        if init is not None and not index:
-            networks.load_state_dict(load_face(init)[0].state_dict())
+        if config.init and not index:
+            before, other, _ = load_face(Path(config.init))
+            found, wanted = ((c.color_input, c.frequencies) for c in (other, config))
+            if found != wanted:
+                raise MiravoxError(
+                    config.init, found=f"a colour network of {found}", wanted=f"one of {wanted}",
+                    remedy="Give --color-input and --frequencies as they are in the avatar's avatar.json.",
+                )  # fmt: skip
+            networks.load_state_dict(before.state_dict())
         if actors:
             networks.projection = actors[0].networks.projection
         actors.append(Actor(place, material, networks, copy.deepcopy(networks).requires_grad_(False)))
@@ -443,7 +451,7 @@ def train(
         )
         for dataset in (dataset_folder, second) if dataset is not None
     ]  # fmt: skip
-    actors = begin_actors(config, folder, materials, Path(config.init) if config.init else None)
+    actors = begin_actors(config, folder, materials)
     path = train_actors(config, actors, vgg)
     for actor in actors:
         frames = held_out_frames(actor.material.dataset)
