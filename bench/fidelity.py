@@ -196,7 +196,7 @@ class Reenactment:
     def _fit(self, box: NDArray[np.int32], mask: NDArray[np.float32]) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
         """The dataset's box and mask at the size of the avatar's own box, around the same centre; the mask must fit."""
         assert self.pipeline is not None
-        size = np.array(self.pipeline.box_size)
+        size = np.array(self.pipeline.inpaint.box_size)
         limit = np.array([self.dataset.camera.width, self.dataset.camera.height])
         corner = np.clip(np.round((box[:2] + box[2:] - size) / 2), 0, limit - size).astype(np.int32)
         whole = np.zeros(limit[::-1], np.float32)
@@ -205,7 +205,8 @@ class Reenactment:
         if (fitted == 1).sum() < (mask == 1).sum():
             raise MiravoxError(
                 str(self.dataset.folder), found=f"an inpaint region of {mask.shape[::-1]} pixels",
-                wanted=f"one within the avatar's {self.pipeline.box_size}", remedy="Pack the avatar with this dataset.",
+                wanted=f"one within the avatar's {self.pipeline.inpaint.box_size}",
+                remedy="Pack the avatar with this dataset.",
             )  # fmt: skip
         return np.concatenate([corner, corner + size.astype(np.int32)]), fitted
 

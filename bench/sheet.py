@@ -51,7 +51,7 @@ def phone_sheet(
     with Pipeline(avatar, ring, "baked") as pipeline:
         for i in range(count):
             frame = to_rgb(pipeline.render(first + i))
-            left, top, right, bottom = pipeline.boxes[(first + i) % len(pipeline.boxes)]
+            left, top, right, bottom = pipeline.inpaint.boxes[(first + i) % len(pipeline.inpaint.boxes)]
             x, y = (left + right) // 2, (top + bottom) // 2 - (bottom - top) // 10
             half = int(max(right - left, bottom - top) * SHEET_CROP)
             crop = Image.fromarray(frame[max(0, y - half) : y + half, max(0, x - half) : x + half]).resize((tile, tile))

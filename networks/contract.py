@@ -105,6 +105,21 @@ COEFFICIENTS = Network(
     ),
 )
 NETWORKS = (AUDIO_ENCODER, PROJECTION, DEFORMATION, COLOR, COMPOSITION, COEFFICIENTS)
+# What a GPU runs: a kernel encodes the points, since float16 cannot hold the encoding's argument.
+ENCODED_COLOR = Network(
+    "color",
+    (
+        Tensor("encoded", (ANY, ANY), "gamma(p): 6 L values, zeros up to a multiple of 8", "float16", low=-1, high=1),
+        Tensor("latent", (1, LATENT), "b_K"),
+    ),
+    (Tensor("rgb", (ANY, 3), "sRGB-encoded", low=0, high=1),),
+)
+PLAN_NETWORKS = (AUDIO_ENCODER, PROJECTION, DEFORMATION, ENCODED_COLOR, COMPOSITION)  # of the target tensorrt
+
+
+def encoded_width(frequencies: int) -> int:
+    """How many values of `encoded` a point has: 6 L, and zeros up to a multiple of 8, as tensor cores want it."""
+    return -(-6 * frequencies // 8) * 8
 
 
 def check_shape(tensor: Tensor, shape: tuple[int, ...]) -> bool:

@@ -100,24 +100,10 @@ class Compositor:
 
     def __init__(self, avatar: Avatar, box_size: tuple[int, int]) -> None:
         width, height = box_size
-        side, mask_side = avatar.composition_size, avatar.source_mask.shape[1]
+        side = avatar.composition_size
         self.engine = Engine(avatar.folder / "targets" / "onnx" / "composition.onnx", COMPOSITION)
         self.shrink = resize_matrix(height, side), resize_matrix(width, side)
         self.grow = resize_matrix(side, height), resize_matrix(side, width)
-        self.box_size, self.mask_side = box_size, mask_side
-
-    def mask(self, stored: ByteArray, within: NDArray[np.int32] | None = None) -> FloatArray:
-        """A stored mask uint8 [B, B] at the box's size, float32 [h, w] in [0, 1].
-
-        Args:
-            within: left, top, right, bottom in the box: what the mask covers; all of the box by default.
-        """
-        width, height = self.box_size
-        left, top, right, bottom = (0, 0, width, height) if within is None else (int(x) for x in within)
-        rows = placed_matrix(self.mask_side, top, bottom, height)
-        columns = placed_matrix(self.mask_side, left, right, width)
-        (mask,) = resize(unit(stored[..., None]), rows, columns)
-        return np.asarray(mask, np.float32)
 
     def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray, refined: bool = True) -> ByteArray:
         """The finished box, uint8 [h, w, 3].

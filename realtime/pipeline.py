@@ -14,6 +14,7 @@ from realtime.avatar import Avatar
 from realtime.baked_face import BakedFace
 from realtime.compositor import Compositor
 from realtime.errors import MiravoxError
+from realtime.inpaint_boxes import InpaintBoxes
 from realtime.latent import LatentTrack
 from realtime.neural_face import NeuralFace
 from realtime.rasteriser import create_context
@@ -48,15 +49,7 @@ class Pipeline:
             )  # fmt: skip
         self.avatar, self.target, self.timer = avatar, target, timer or StageTimer()
         self.size = size or avatar.width
-        ratio = self.size / avatar.width
-        first = avatar.source_box[0]
-        own = np.array([round((first[2] - first[0]) * ratio), round((first[3] - first[1]) * ratio)], np.int32)
-        corner = np.minimum(np.round(avatar.source_box[:, :2] * ratio), self.size - own).astype(np.int32)
-        # The even box around it: that is what can be cut out of a picture in YUV 4:2:0.
-        self.box_size = int(own[0] + 2) // 2 * 2, int(own[1] + 2) // 2 * 2
-        even = np.minimum(corner // 2 * 2, self.size - np.array(self.box_size, np.int32))
-        self.boxes = np.concatenate([even, even + np.array(self.box_size, np.int32)], 1)
-        self.masked = np.concatenate([corner - even, corner - even + own], 1)  # what of each box the mask covers
+        self.inpaint = InpaintBoxes(avatar, self.size)
 
         # OpenGL, ONNX Runtime, the codecs and numpy share few cores: threads in all of them get in each other's way.
         os.environ.setdefault("LP_NUM_THREADS", "0")  # Mesa's software renderer draws on the calling thread
@@ -66,10 +59,10 @@ class Pipeline:
         self.latents = LatentTrack(avatar, ring)
         self.face: BakedFace | NeuralFace
         if target == "baked":
-            self.face = BakedFace(self.context, avatar.folder / "targets" / "baked", camera, self.box_size)
+            self.face = BakedFace(self.context, avatar.folder / "targets" / "baked", camera, self.inpaint.box_size)
         else:
-            self.face = NeuralFace(self.context, avatar, camera, self.box_size)
-        self.compositor = Compositor(avatar, self.box_size)
+            self.face = NeuralFace(self.context, avatar, camera, self.inpaint.box_size)
+        self.compositor = Compositor(avatar, self.inpaint.box_size)
         self.to_rgb, self.to_yuv = RgbConverter(), FrameConverter()
         self.source = SourceLoop(avatar.folder / "source.mp4", len(avatar.source_pose), self.size)
 
@@ -82,28 +75,28 @@ class Pipeline:
 
         `halved`: only every second pixel of every second row is shaded.
         """
-        k = frame_index % len(self.boxes)
+        k = frame_index % len(self.inpaint)
         with self.timer.measure("latent"):
             latent = self.latents.advance(frame_index)
         with self.timer.measure("face"):
-            return self.face.draw(latent, self.avatar.source_pose[k], self.boxes[k], halved).copy()
+            return self.face.draw(latent, self.avatar.source_pose[k], self.inpaint.boxes[k], halved).copy()
 
     def compose(self, frame_index: int, face: ByteArray, refined: bool = True) -> av.VideoFrame:
         """Frame k from its face, refined by the composition network or not. Another thread may do it, one at a time."""
-        k = frame_index % len(self.boxes)
+        k = frame_index % len(self.inpaint)
         with self.timer.measure("source"):
             picture = self.source.frame(k)
-            source = self.to_rgb(crop(picture, self.boxes[k]))
+            source = self.to_rgb(crop(picture, self.inpaint.boxes[k]))
         with self.timer.measure("composition"):
-            mask = self.compositor.mask(self.avatar.source_mask[k], self.masked[k])
+            mask = self.inpaint.mask(k)
             painted = self.compositor.compose(source, face, mask, refined)
         with self.timer.measure("conversion"):
-            paste(picture, self.boxes[k], self.to_yuv(painted), mask > 0)
+            paste(picture, self.inpaint.boxes[k], self.to_yuv(painted), mask > 0)
         return picture
 
     def warm_up(self) -> None:
         """Renders the loop's first frame with the silence before all speech: fills every cache."""
-        self.render(-len(self.boxes))
+        self.render(-len(self.inpaint))
 
     def skip(self, frame_index: int) -> None:
         """Frame k is not drawn; only its speech is heard, since the next eight frames need it."""

@@ -82,7 +82,7 @@ def test_a_session_that_is_held_up_gives_up_both_and_recovers(ada: Path, monkeyp
 
     def held_up(self: Pipeline, frame_index: int, halved: bool = False) -> Any:
         time.sleep(delay)
-        return np.zeros((*self.box_size[::-1], 4), np.uint8)  # a busy machine must not hold up the recovery
+        return np.zeros((*self.inpaint.box_size[::-1], 4), np.uint8)  # a busy machine must not hold up the recovery
 
     monkeypatch.setattr(Pipeline, "paint", held_up)
     monkeypatch.setattr(degradation, "PATIENCE_FRAMES", 5)

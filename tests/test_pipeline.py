@@ -109,9 +109,9 @@ def test_baked_agrees_with_the_networks(baked: Pipeline, networks: Pipeline, ava
     figures = []
     for k in (20, 45, 71):
         latent = baked.latents.advance(k)
-        pose, box = avatar.source_pose[k], baked.boxes[k]
+        pose, box = avatar.source_pose[k], baked.inpaint.boxes[k]
         quick, slow = baked.face.draw(latent, pose, box).copy(), networks.face.draw(latent, pose, box).copy()
-        mask = baked.compositor.mask(avatar.source_mask[k], baked.masked[k]) == 1
+        mask = baked.inpaint.mask(k) == 1
         assert ((quick[..., 3] > 0) != (slow[..., 3] > 0))[mask].mean() < 0.02
         both = mask & (quick[..., 3] > 0) & (slow[..., 3] > 0)
         assert both.mean() > 0.3
@@ -122,9 +122,9 @@ def test_baked_agrees_with_the_networks(baked: Pipeline, networks: Pipeline, ava
 def test_only_the_inpaint_box_changes(baked: Pipeline, avatar: Avatar) -> None:
     """And in it only what the mask covers: of brightness each pixel, of colour each two by two."""
     frame, source = planes(baked.render(30)), planes(baked.source.frame(30))
-    left, top, right, bottom = baked.boxes[30]
+    left, top, right, bottom = baked.inpaint.boxes[30]
     inside = np.zeros(frame[0].shape, bool)
-    inside[top:bottom, left:right] = baked.compositor.mask(avatar.source_mask[30], baked.masked[30]) > 0
+    inside[top:bottom, left:right] = baked.inpaint.mask(30) > 0
     halves = inside.reshape(256, 2, 256, 2).any((1, 3))
     for after, before, where in zip(frame, source, (inside, halves, halves), strict=True):
         assert np.array_equal(after[~where], before[~where])
@@ -190,7 +190,7 @@ def test_a_skipped_frame_is_heard(avatar: Avatar, sample: np.ndarray) -> None:
 
 def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:
     """Frame 0 follows the last one as smoothly as frame 1 follows frame 0."""
-    count, to_rgb = len(baked.boxes), RgbConverter()
+    count, to_rgb = len(baked.inpaint.boxes), RgbConverter()
     first, second, last = (
         to_rgb(baked.source.frame(0)),
         to_rgb(baked.source.frame(1)),
@@ -235,11 +235,11 @@ def test_masks_lie_where_the_avatar_has_them(avatar: Avatar, sample: np.ndarray,
     """What is cut out of a picture has even corners; the mask keeps its own, odd ones included."""
     ratio, odd = size / avatar.width, 0
     with Pipeline(avatar, ring_of(sample), "baked", size) as pipeline:
-        assert not (pipeline.boxes % 2).any() and pipeline.boxes.max() <= size
-        for k in range(0, len(pipeline.boxes), 17):
-            left, top, right, bottom = pipeline.boxes[k]
+        assert not (pipeline.inpaint.boxes % 2).any() and pipeline.inpaint.boxes.max() <= size
+        for k in range(0, len(pipeline.inpaint.boxes), 17):
+            left, top, right, bottom = pipeline.inpaint.boxes[k]
             found = np.zeros((size, size), np.float32)
-            found[top:bottom, left:right] = pipeline.compositor.mask(avatar.source_mask[k], pipeline.masked[k])
+            found[top:bottom, left:right] = pipeline.inpaint.mask(k)
             rows, columns = np.nonzero(found > 0.5)
             box = ratio * avatar.source_box[k]
             stored = np.nonzero(avatar.source_mask[k] > 127)
@@ -247,5 +247,5 @@ def test_masks_lie_where_the_avatar_has_them(avatar: Avatar, sample: np.ndarray,
             for at, cells, first, end in ((rows, stored[0], box[1], box[3]), (columns, stored[1], box[0], box[2])):
                 wanted = first + (cells.min() / side, (cells.max() + 1) / side) * np.array(end - first)
                 assert abs(at.min() - wanted[0]) < 2.5 and abs(at.max() + 1 - wanted[1]) < 2.5
-            odd += bool((pipeline.masked[k][:2] > 0).any())
+            odd += bool((pipeline.inpaint.masked[k][:2] > 0).any())
     assert odd > 0
