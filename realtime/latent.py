@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -25,6 +27,20 @@ ATTACK_MS, RELEASE_MS = 20.0, 120.0  # how fast the mouth wakes, and how fast it
 CUT_OFF_REST = 0.3  # of presence is left in the first frame after speech was cut off
 
 
+class SpeechNetwork(Protocol):
+    """The audio encoder or the projection, wherever it runs: arrays in and out as the contract has them. What comes out
+    may be written over by the next call.
+    """
+
+    def run(self, *inputs: FloatArray) -> tuple[FloatArray, ...]: ...
+
+
+def speech_networks(avatar: Avatar) -> tuple[Engine, Engine]:
+    """The avatar's audio encoder and projection in ONNX Runtime."""
+    folder = avatar.folder / "targets" / "onnx"
+    return Engine(folder / "audio_encoder.onnx", AUDIO_ENCODER), Engine(folder / "projection.onnx", PROJECTION)
+
+
 class LatentTrack:
     """Embeds each frame's window once, keeps the last nine embeddings, and projects them.
 
@@ -32,17 +48,18 @@ class LatentTrack:
     avatar's rest latent by it, so the mouth rests in silence and in noise.
     """
 
-    def __init__(self, avatar: Avatar, ring: AudioRing) -> None:
+    def __init__(
+        self, avatar: Avatar, ring: AudioRing, networks: tuple[SpeechNetwork, SpeechNetwork] | None = None
+    ) -> None:  # fmt: skip
+        """`networks`: audio encoder and projection; by default the avatar's own, on the CPU."""
         self.avatar, self.ring = avatar, ring
-        folder = avatar.folder / "targets" / "onnx"
-        self.encoder = Engine(folder / "audio_encoder.onnx", AUDIO_ENCODER)
-        self.projection = Engine(folder / "projection.onnx", PROJECTION, threads=1)
+        self.encoder, self.projection = networks or speech_networks(avatar)
         self.embeddings_TE = np.zeros((EMBEDDINGS, EMBEDDING), np.float32)
         self.presence = 0.0
         self.next_frame: int | None = None
         self.epoch = ring.epoch
         silence = mel_of_windows(np.zeros((1, WINDOW_SAMPLES), np.float32))
-        self.silent_embedding = self.encoder.run(silence[:, None])[0][0]
+        self.silent_embedding = self.encoder.run(silence[:, None])[0][0].copy()
 
     def advance(self, frame_index: int) -> FloatArray:
         """b of a frame, float32 [1, 64]. The ring must hold the speech up to 640 k + lookahead.

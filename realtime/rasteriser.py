@@ -61,13 +61,19 @@ class Camera:
         return np.stack([self.cx - self.fx * x / z, self.cy + self.fy * y / z], 1).astype(np.float32)
 
 
-def create_context() -> moderngl.Context:
-    """A headless OpenGL 3.3 context (EGL on Linux). Raises MiravoxError if there is none."""
+def create_context(device_index: int | None = None) -> moderngl.Context:
+    """A headless OpenGL 3.3 context (EGL on Linux). Raises MiravoxError if there is none.
+
+    Args:
+        device_index: which of EGL's devices; by default the one that EGL prefers.
+    """
+    device = {} if device_index is None else {"device_index": device_index}
     attempts: list[dict[str, Any]] = [
-        {"backend": "egl"},
-        {"backend": "egl", "libgl": "libGL.so.1", "libegl": "libEGL.so.1"},
-        {},
+        {"backend": "egl", **device},
+        {"backend": "egl", "libgl": "libGL.so.1", "libegl": "libEGL.so.1", **device},
     ]
+    if device_index is None:
+        attempts.append({})
     reasons = []
     for options in attempts:
         try:
@@ -115,7 +121,8 @@ class Rasteriser:
             self.program, [(self.positions, "3f", "position"), (self.values, "3f", "value")], self.index
         )
         size = (camera.width, camera.height)
-        self.target = context.framebuffer([context.texture(size, 4, dtype="f4")], context.depth_renderbuffer(size))
+        self.map_texture = context.texture(size, 4, dtype="f4")
+        self.target = context.framebuffer([self.map_texture], context.depth_renderbuffer(size))
         self.finish = unlocked_finish(context)
         self.map_HW4 = np.zeros((camera.height, camera.width, 4), np.float32)
 
@@ -133,15 +140,19 @@ class Rasteriser:
         with self.context:  # another one may be current on this thread
             self.positions.write(np.ascontiguousarray(vertices_V3, np.float32))
             self.values.write(np.ascontiguousarray(vertices_V3 if values_V3 is None else values_V3, np.float32))
-            self.program["object_to_clip"].write(column_major(self.camera.projection() @ pose_44))  # type: ignore[union-attr]
-            self.target.use()
-            self.target.clear(0, 0, 0, 0, depth=1)
-            self.context.enable_only(moderngl.DEPTH_TEST)
-            self.mesh.render(moderngl.TRIANGLES)
+            self.render(pose_44)
             self.finish()
             self.target.read_into(self.map_HW4, components=4, dtype="f4")
         return self.map_HW4
 
+    def render(self, pose_44: FloatArray) -> None:
+        """Rasterises what `positions` and `values` hold into `map_texture`. The context must be current."""
+        self.program["object_to_clip"].write(column_major(self.camera.projection() @ pose_44))  # type: ignore[union-attr]
+        self.target.use()
+        self.target.clear(0, 0, 0, 0, depth=1)
+        self.context.enable_only(moderngl.DEPTH_TEST)
+        self.mesh.render(moderngl.TRIANGLES)
+
     def release(self) -> None:
-        for item in (self.mesh, self.program, self.positions, self.values, self.index, self.target):
+        for item in (self.mesh, self.program, self.positions, self.values, self.index, self.target, self.map_texture):
             item.release()
