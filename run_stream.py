@@ -1,7 +1,7 @@
 """Speak and see: an avatar says what you say, live in the browser.
 
 python run_stream.py [--source browser|mic|silence|FILE] [--loop] [--device NAME] [--list-devices]
-                     [--avatar DIR] [--target auto|baked|onnx] [--size N]
+                     [--avatar DIR] [--target auto|baked|onnx|tensorrt] [--size N]
                      [--record OUT.mp4] [--window] [--offline] [--dry-run]
                      [--host ADDRESS] [--port N] [--token TOKEN] [--tls-cert PEM --tls-key PEM]
                      [--ice-server URL[,USERNAME,CREDENTIAL]] [--max-sessions N]
@@ -16,6 +16,7 @@ from types import FrameType
 
 from realtime.config import parse_config
 from realtime.errors import MiravoxError
+from realtime.targets import resolved
 
 
 def terminate(number: int, frame: FrameType | None) -> None:
@@ -27,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: 0, 2 for a fault that the user can mend, 130 when interrupted."""
     signal.signal(signal.SIGTERM, terminate)
     try:
-        config = parse_config(sys.argv[1:] if arguments is None else arguments)
+        config = resolved(parse_config(sys.argv[1:] if arguments is None else arguments))
         # Each way of running is imported when it is taken: the command line answers at once.
         if config.dry_run:
             print(config.to_json())

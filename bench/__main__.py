@@ -24,6 +24,7 @@ COMMANDS = {
     "sessions": "avatars at once, and viewers of one",
     "soak": "memory, drift and late frames over a long stream to a headless browser",
     "latency": "mouth to photon in a headless browser",
+    "gpu": "self-test of the target tensorrt on an NVIDIA GPU, and what a frame costs there on paper",
     "lookahead": "what is heard and mouth to photon against the lookahead",
     "compare": "two result files side by side",
     "screenshots": "pictures of the page in every state",
@@ -54,11 +55,14 @@ def main() -> None:
         k: ([str(x) for x in v] if isinstance(v, list) else str(v)) for k, v in vars(o).items() if v is not None
     }
     try:
-        result = importlib.import_module(f"bench.{o.command}").run(o)
+        command = importlib.import_module(f"bench.{o.command}")
+        result = command.run(o)
         if result is not None:
             from bench.record import save
 
             save(result, config, o.json)
+            if hasattr(command, "failed") and command.failed(result):  # a self-test, whose result is kept all the same
+                raise SystemExit(1)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -39,8 +39,8 @@ from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
-from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.targets import open_pipeline
 from realtime.yuv import RgbConverter
 
 FloatArray = NDArray[np.float32]
@@ -324,7 +324,7 @@ def resting_mouths(avatar: Avatar, view: MouthView, target: str) -> ByteArray:
     ring = AudioRing((frames + FRAME_RATE) * SAMPLES_PER_FRAME)
     ring.write(Block(0, np.zeros((frames + FRAME_RATE) * SAMPLES_PER_FRAME, np.float32)))
     to_rgb = RgbConverter()
-    with Pipeline(avatar, ring, target) as pipeline:
+    with open_pipeline(avatar, ring, target) as pipeline:
         return np.stack([crop_mouth(to_rgb(pipeline.render(k)), view.region) for k in range(frames)])
 
 
@@ -748,7 +748,7 @@ def print_table(figures: Figures) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=120.0, help="measured, less the first five")
     parser.add_argument("--audio", type=Path, help="recording for the microphone; the avatar's sample by default")
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
     parser.add_argument("--png", type=Path, help="picture of the figures")
     parser.add_argument("--loss", type=float, default=0.0, metavar="SHARE", help="of the media packets, both ways")
     parser.add_argument("--outage", type=float, default=0.0, metavar="SECONDS", help="once, in the middle")

@@ -93,7 +93,7 @@ def plot(result: dict[str, object], path: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=20.0, help="measured at each, less the first five")
     parser.add_argument("--readout", type=Path, default=READOUT, help="of the avatar's encoder, by training.readout")
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
     parser.add_argument("--png", type=Path, help="picture of the figures")
 
 

@@ -110,7 +110,7 @@ def plot(figures: Figures, path: Path) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("minutes", type=float)
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
     parser.add_argument("--png", type=Path, help="picture of the memory")
 
 

@@ -23,9 +23,9 @@ from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
 from realtime.encoders import START_BITRATE, VideoEncoder
-from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
 from realtime.stage_timer import RECENT, StageTimer
+from realtime.targets import open_pipeline
 
 Figures = dict[str, Any]
 
@@ -51,7 +51,7 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
     of_frame: list[float] = []
     of_reference: list[float] = []
     opened = perf_counter()
-    with Pipeline(avatar, ring, target, size, timer) as pipeline:
+    with open_pipeline(avatar, ring, target, size, timer) as pipeline:
         opening_ms = 1000 * (perf_counter() - opened)
         for k in range(rendered):
             if k == WARM_UP_FRAMES:
@@ -147,7 +147,7 @@ def plot(result: Figures, path: Path) -> None:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, help="the avatar's sample recording by default")
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech, 20 at most")
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--reference", action="store_true", help="time Wav2Lip's generator in turns with it")
     parser.add_argument("--png", type=Path, help="picture of the figures")

@@ -78,7 +78,7 @@ def print_table(figures: Figures) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seconds", type=float, default=10.0, help="of rendering before memory is read")
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
 
 
 def run(o: argparse.Namespace) -> Figures:

@@ -54,7 +54,7 @@ def throughput(avatar: Path, source: Path, seconds: float, target: str, size: in
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--source", type=Path, help="the avatar's sample recording by default")
     parser.add_argument("--seconds", type=float, default=20.0, help="of speech")
-    parser.add_argument("--target", choices=("baked", "onnx"), default="baked")
+    parser.add_argument("--target", choices=("baked", "onnx", "tensorrt"), default="baked")
     parser.add_argument("--size", type=int, default=512)
 
 

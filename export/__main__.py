@@ -6,6 +6,10 @@ python -m export pack --dataset DIR --name NAME --consent TEXT --sample FLAC [--
 python -m export composition --avatar DIR --composition F --out DIR
 python -m export face --avatar DIR --face F --out DIR
 python -m export card --avatar DIR --fidelity F
+
+An avatar that is there already is exported anew, and its plans are built if there is a GPU, with
+
+python -m export AVATAR --target tensorrt [--size PIXELS --out DIR]
 """
 
 from __future__ import annotations
@@ -19,18 +23,24 @@ from export.baked import BakeConfig, bake
 from export.card import write_card
 from export.pack import pack
 from export.replace import recompose, reface
+from export.tensorrt import build_plans, export_target
 from realtime.errors import MiravoxError
 from training.dataset import embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of
 from training.face import load_face
 
 BUILD = Path("build/avatar")
+TARGET_USAGE = "python -m export AVATAR --target tensorrt [--size PIXELS] [--out DIR]"
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if any(argument.partition("=")[0] == "--target" for argument in arguments):
+        return parse_target(arguments)
     parser = argparse.ArgumentParser(
-        prog="python -m export", description="Turns trained networks into an avatar folder."
-    )
+        prog="python -m export", description="Turns trained networks into an avatar folder.",
+        epilog=f"An avatar that is there already is exported for a GPU with: {TARGET_USAGE}",
+    )  # fmt: skip
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("bake", "factor the networks into textures"), ("pack", "assemble the avatar folder")):
         command = commands.add_parser(name, help=what)
@@ -51,7 +61,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--composition", type=Path, default=BUILD / "composition" / "composition.safetensors")
     command.add_argument("--out", type=Path, required=True)
-    command = commands.add_parser("face", help="put another face into an avatar, for the target onnx alone")
+    command = commands.add_parser("face", help="put another face into an avatar, which is no longer baked then")
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--face", type=Path, default=BUILD / "face" / "face.safetensors")
     command.add_argument("--out", type=Path, required=True)
@@ -59,6 +69,17 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
     command.add_argument("--fidelity", type=Path, required=True, metavar="F", help="its --json file")
     return parser.parse_args(arguments)
+
+
+def parse_target(arguments: list[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m export", usage=TARGET_USAGE, description="Exports an avatar anew for one target."
+    )
+    parser.add_argument("avatar", type=Path)
+    parser.add_argument("--target", choices=("tensorrt",), required=True)
+    parser.add_argument("--size", type=int, help="side of the frames that plans are built for; by default her own")
+    parser.add_argument("--out", type=Path, help="write into a copy of the avatar instead of into its folder")
+    return parser.parse_args(arguments, argparse.Namespace(command="target"))
 
 
 def main() -> None:
@@ -74,6 +95,9 @@ def main() -> None:
             print(recompose(o.avatar, o.composition, o.out))
         elif o.command == "face":
             print(reface(o.avatar, o.face, o.out))
+        elif o.command == "target":
+            print(export_target(o.avatar, o.out))
+            print(build_plans(o.out or o.avatar, o.size))
         elif o.command == "card":
             write_card(o.avatar, o.fidelity)
         else:

@@ -52,12 +52,24 @@ def export_onnx(module: nn.Module, network: Network, path: Path, fixed_extent: i
         dynamic = tuple(
             {i: torch.export.Dim.DYNAMIC for i, e in enumerate(t.shape) if e == ANY} for t in network.inputs
         )
+    write_onnx(module, inputs, dynamic, network, path)
+
+
+def write_onnx(
+    module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: tuple[dict[int, object], ...] | None,
+    network: Network, path: Path, optimize: bool = False,
+) -> None:  # fmt: skip
+    """Exports the module as it is, traced on `inputs`; `dynamic` names the axes of each that stay free.
+
+    Args:
+        optimize: what is computed from constants alone becomes a constant.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
-            module, inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, optimize=False, verbose=False,
+            module, inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, optimize=optimize, verbose=False,
             input_names=[t.name for t in network.inputs], output_names=[t.name for t in network.outputs],
         )  # fmt: skip
     assert program is not None

@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from export.coefficients import Coefficients
 from export.onnx import export_onnx
+from export.tensorrt import export_half
 from export.weights import fill, save_networks
 from networks import contract
 from networks.composition import COMPOSITIONS, Composition
@@ -91,6 +92,9 @@ def _fill_folder(
         where = "baked" if network is contract.COEFFICIENTS else "onnx"
         path = folder / "targets" / where / f"{network.name}.onnx"
         export_onnx(networks[network.name], network, path, composition_config.side)
+    for network in contract.PLAN_NETWORKS:
+        path = folder / "targets" / "tensorrt" / f"{network.name}.onnx"
+        export_half(networks[network.name], network, path, composition_config.side)
     shutil.copyfile(baked / "baked.safetensors", folder / "targets" / "baked" / "baked.safetensors")
     shutil.copyfile(sample, folder / "sample.flac")
 

@@ -14,9 +14,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from export.onnx import export_onnx
+from export.tensorrt import write_target
 from export.weights import fill, load_networks, save_networks
 from networks.composition import COMPOSITIONS, Composition
-from networks.contract import COLOR, COMPOSITION, DEFORMATION, PROJECTION
+from networks.contract import COLOR, COMPOSITION, DEFORMATION, PROJECTION, Network
 from realtime.avatar import load_avatar, sha256
 from realtime.errors import MiravoxError
 from training.face import load_face
@@ -48,12 +49,12 @@ def recompose(avatar: Path, composition: Path, out: Path) -> Path:
     info = dict(before.info)
     info["composition"], info["composition_size"] = config["network"], side
     trained = {"composition": {**config, **metadata.get("figures", {})}}
-    return _finish(out, {**info, "provenance": {**info["provenance"], **trained}})
+    return _finish(out, {**info, "provenance": {**info["provenance"], **trained}}, (COMPOSITION,))
 
 
 def reface(avatar: Path, face: Path, out: Path) -> Path:
-    """Writes the avatar with projection, deformation and colour of `face` (by training.face) into `out`, for the target
-    onnx alone: what was baked is of other networks. So a face can be looked at and measured before it is baked.
+    """Writes the avatar with projection, deformation and colour of `face` (by training.face) into `out`, without the
+    target baked: what was baked is of other networks. So a face can be looked at and measured before it is baked.
 
     Raises MiravoxError if the avatar or the face is not valid, or `out` exists.
     """
@@ -69,7 +70,7 @@ def reface(avatar: Path, face: Path, out: Path) -> Path:
     save_file({**geometry, "rest_latent": torch.from_numpy(rest)}, out / "geometry.safetensors")
     provenance = {k: v for k, v in before.info["provenance"].items() if k not in ("projection", "baked")}
     info = {**before.info, "color_input": config.color_input, "frequencies": config.frequencies, "fidelity": {}}
-    return _finish(out, {**info, "provenance": {**provenance, "face": asdict(config)}})
+    return _finish(out, {**info, "provenance": {**provenance, "face": asdict(config)}}, tuple(parts))
 
 
 def _check_free(out: Path) -> None:
@@ -82,9 +83,12 @@ def _save_networks(folder: Path, changed: dict[str, nn.Module]) -> None:
     save_networks(networks | changed, folder / "networks.safetensors")
 
 
-def _finish(folder: Path, info: dict[str, Any]) -> Path:
-    """Writes avatar.json with the hashes of the files that are there."""
+def _finish(folder: Path, info: dict[str, Any], changed: tuple[Network, ...]) -> Path:
+    """Writes avatar.json with the hashes of the files that are there, and the changed networks for TensorRT if the
+    avatar is exported for it.
+    """
     files = {name: sha256(folder / name) for name in info["files"] if (folder / name).is_file()}
     (folder / "avatar.json").write_text(json.dumps({**info, "files": files}, indent=2) + "\n")
-    load_avatar(folder)
+    if "tensorrt" in load_avatar(folder).targets:
+        write_target(folder, [network.name for network in changed])
     return folder

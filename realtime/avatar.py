@@ -7,6 +7,7 @@ source.mp4             source loop, unrolled, all-intra
 source.safetensors     pose, inpaint box and inpaint mask of each of its frames
 sample.flac            a sample recording
 targets/onnx/*.onnx    the networks as they are
+targets/tensorrt/*.onnx  the networks in float16, what plans for a GPU are built from
 targets/baked/*        the baked textures and the network of their coefficients
 """
 
@@ -109,7 +110,7 @@ class Avatar:
     @property
     def targets(self) -> tuple[str, ...]:
         """What the avatar is exported for."""
-        return tuple(t for t in ("baked", "onnx") if (self.folder / "targets" / t).is_dir())
+        return tuple(t for t in ("baked", "onnx", "tensorrt") if (self.folder / "targets" / t).is_dir())
 
     def scale(self, points: NDArray[np.float32]) -> NDArray[np.float32]:
         """Object space -> the networks' [-1, 1]."""

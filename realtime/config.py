@@ -15,7 +15,7 @@ from realtime.errors import MiravoxError
 
 DEFAULT_AVATAR = Path(__file__).resolve().parents[1] / "avatars" / "ada"
 OUTPUT_FOLDER = Path("out")  # of recordings that got no name; made when needed
-TARGETS = ("baked", "onnx")
+TARGETS = ("auto", "baked", "onnx", "tensorrt")
 SOURCES = ("browser", "mic", "silence")  # everything else is a file
 MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, SIZE_STEP_PIXELS = 128, 1024, 16
 DEFAULT_PORT = 8080
@@ -39,7 +39,7 @@ class StreamConfig:
     source: str = "browser"  # who speaks: browser, mic, silence, or a recording's path
     record: Path | None = None  # MP4 file to write
     avatar: Path = DEFAULT_AVATAR  # folder
-    target: str = "baked"  # which of the avatar's exports renders
+    target: str = "auto"  # which of the avatar's exports renders; auto: what suits the machine (realtime/targets.py)
     size_pixels: int | None = None  # side of the square frame; None is the avatar's own
     offline: bool = False  # render a recording into a file, as fast as the machine can, instead of serving
     loop: bool = False  # a recording is said again and again
@@ -75,7 +75,10 @@ class StreamConfig:
             )  # fmt: skip
         if self.target not in TARGETS:
             raise MiravoxError(
-                "--target", found=self.target, wanted=f"auto, {' or '.join(TARGETS)}", remedy="Leave it out for auto."
+                "--target",
+                found=self.target,
+                wanted=f"{', '.join(TARGETS[:-1])} or {TARGETS[-1]}",
+                remedy="Leave it out for auto.",
             )
         if self.window and (self.source == "browser" or self.offline):
             raise MiravoxError(
@@ -172,7 +175,7 @@ def parse_config(arguments: Sequence[str]) -> StreamConfig:
         source=source,
         record=record,
         avatar=options.avatar,
-        target=TARGETS[0] if options.target == "auto" else options.target,
+        target=options.target,
         size_pixels=options.size,
         offline=options.offline,
         loop=options.loop,
@@ -210,8 +213,9 @@ def _parser() -> argparse.ArgumentParser:
     picture = parser.add_argument_group("avatar")
     picture.add_argument("--avatar", type=Path, metavar="DIR", default=DEFAULT_AVATAR, help="folder; default: Ada")
     picture.add_argument(
-        "--target", choices=("auto", *TARGETS), default="auto", help="auto is baked; onnx is the reference"
-    )
+        "--target", choices=TARGETS, default="auto",
+        help="auto is tensorrt where an NVIDIA GPU and TensorRT are, else baked; onnx is the reference",
+    )  # fmt: skip
     picture.add_argument("--size", type=int, metavar="N", help="side of the frame in pixels; default: the avatar's own")
 
     output = parser.add_argument_group("output")

@@ -22,11 +22,11 @@ LONGEST_PATIENCE_FRAMES = 60 * FRAME_RATE  # it doubles whenever taking back was
 
 
 class Degradation:
-    """How many of STEPS are given up. Any thread may tell of frames and ask."""
+    """How many of the steps are given up. Any thread may tell of frames and ask."""
 
-    def __init__(self, timer: StageTimer) -> None:
-        """`timer` counts the frames for which each of STEPS was given up."""
-        self._timer = timer
+    def __init__(self, timer: StageTimer, steps: tuple[str, ...] = STEPS) -> None:
+        """`timer` counts the frames for which each of `steps` was given up, the first of STEPS that there are."""
+        self._timer, self._steps = timer, steps
         self._lock = threading.Lock()
         self._late: deque[bool] = deque(maxlen=WATCHED_FRAMES)
         self._on_time = 0  # frames since the last late one, or since the last step
@@ -41,7 +41,7 @@ class Degradation:
         with self._lock:
             self._late.append(late)
             self._on_time = 0 if late else self._on_time + 1
-            if sum(self._late) >= LATE_FRAMES and self._given_up < len(STEPS):
+            if sum(self._late) >= LATE_FRAMES and self._given_up < len(self._steps):
                 if self._trying:
                     self._patience = min(2 * self._patience, LONGEST_PATIENCE_FRAMES)
                 self._step(1)
@@ -59,9 +59,9 @@ class Degradation:
 
     @property
     def given_up(self) -> tuple[str, ...]:
-        """Those of STEPS that are given up now."""
+        """Those of the steps that are given up now."""
         with self._lock:
-            return STEPS[: self._given_up]
+            return self._steps[: self._given_up]
 
     def gives_up(self, step: str) -> bool:
         """Whether to leave out that much for the next frame; counts it if so."""

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from fractions import Fraction
+from functools import cache
 from typing import Any, TypeAlias
 
 import av
+import av.logging
 import numpy as np
+from av.codec.codec import UnknownCodecError
 from av.video.frame import PictureType
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc
+from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import BLOCK_SAMPLES
 from realtime.resampler import FloatArray
+
+log = logging.getLogger("miravox")
 
 Packet: TypeAlias = "av.Packet[Any]"
 
 SAMPLE_TIME = Fraction(1, SAMPLE_RATE)
 BT709_MATRIX = 1  # of the VUI; Colorspace below holds swscale's own numbers
 KEYFRAME_SECONDS = 2  # at most between two of them: after an outage the picture is back that soon
+KEYFRAME_FRAMES = KEYFRAME_SECONDS * FRAME_RATE
 REQUEST_FRAMES = FRAME_RATE // 2  # keyframes on request are at least so far apart: requests of many viewers coalesce
+# NVENC: one frame in, one packet out at once. Like libx264 it keeps to the profile that browsers agree on.
+NVENC = "h264_nvenc"
+NVENC_OPTIONS = {
+    "preset": "p2", "tune": "ull", "rc": "cbr", "delay": "0", "zerolatency": "1", "bf": "0", "forced-idr": "1",
+    "profile": "baseline",
+}  # fmt: skip
+LEVEL_31_PIXELS = 960 * 960  # NVENC refuses a larger square at level 3.1, which libx264 only warns of
+PROBE_SIZE = 256  # pixels; NVENC refuses pictures below about 150
+RETUNED_WITHIN = 1.5  # an open NVENC encoder's bitrate is changed by so much at most: its buffer's size stays
 SPEECH_BITRATE = 40_000
 EXPECTED_LOSS_PERCENT = 5  # of speech packets: how much redundancy Opus puts in
 
@@ -86,53 +102,158 @@ class RateControl:
         return self.bitrate
 
 
-class VideoEncoder:
-    """One encoder for all viewers of a session who take the same codec: "H264" or "VP8"."""
+def video_context(encoder: str, size: int, pix_fmt: str, bitrate: int) -> av.VideoCodecContext:
+    """A context of "h264_nvenc", "libx264" or "libvpx", not opened yet, for squares of `size` pixels.
 
-    def __init__(self, codec: str, size: int) -> None:
+    Args:
+        pix_fmt: "yuv420p", which every encoder takes; "nv12" and "cuda" are NVENC's too.
+        bitrate: bits per second.
+    """
+    context = av.CodecContext.create(encoder, "w")
+    assert isinstance(context, av.VideoCodecContext)
+    context.width = context.height = size
+    context.pix_fmt = pix_fmt
+    context.framerate, context.time_base = Fraction(FRAME_RATE), SAMPLE_TIME
+    context.bit_rate = bitrate
+    context.gop_size = KEYFRAME_FRAMES
+    context.thread_count = 1  # a second thread costs as much processor time and shares it with the renderer
+    flag_bt709(context)
+    if encoder == NVENC:
+        level = "3.1" if size * size <= LEVEL_31_PIXELS else "auto"
+        context.options = {**NVENC_OPTIONS, "level": level, "bufsize": str(bitrate // 4)}
+    elif encoder == "libx264":
+        context.profile = "Baseline"
+        rate = {"maxrate": str(bitrate), "bufsize": str(bitrate // 4)}
+        context.options = {"preset": "superfast", "tune": "zerolatency", "level": "31", "forced-idr": "1", **rate}
+    else:
+        assert encoder == "libvpx", encoder
+        context.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "error-resilient": "1"}
+    return context
+
+
+@cache
+def probe_nvenc() -> str | None:
+    """Why NVENC does not encode on the first GPU, in FFmpeg's words; None if it does.
+
+    The first call opens an encoder and encodes a frame, which may take a second: there are GPUs without NVENC (H100)
+    and drivers that are too old for it. FFmpeg's messages are collected meanwhile.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.WARNING)
+    try:
+        with av.logging.Capture() as messages:
+            return _probe(messages)
+    finally:
+        av.logging.set_level(level)
+
+
+def _probe(messages: list[tuple[int, str, str]]) -> str | None:
+    grey = np.full((PROBE_SIZE * 3 // 2, PROBE_SIZE), 128, np.uint8)
+    frame = av.VideoFrame.from_ndarray(grey, format="nv12")
+    frame.pts, frame.time_base = 0, SAMPLE_TIME
+    try:
+        context = video_context(NVENC, PROBE_SIZE, "nv12", START_BITRATE)
+        context.options = {**context.options, "gpu": "0"}
+        packets = context.encode(frame)
+    except (av.FFmpegError, UnknownCodecError) as error:
+        return "; ".join(dict.fromkeys(text.strip() for _, _, text in messages)) or str(error)
+    if [packet.is_keyframe for packet in packets] != [True]:
+        return f"{NVENC} opens, but does not return its first frame at once"
+    return None
+
+
+class VideoEncoder:
+    """One encoder for all viewers of a session who take the same codec: "H264" or "VP8".
+
+    Args:
+        size: side of the frame in pixels.
+        hardware: H.264 is encoded by NVENC if that works here, by libx264 otherwise. `hardware` says which it is.
+    """
+
+    def __init__(self, codec: str, size: int, hardware: bool = False) -> None:
         self.codec, self.size = codec, size
+        self.hardware = False
+        if hardware and codec == "H264":
+            reason = probe_nvenc()
+            self.hardware = reason is None
+            if reason is not None:
+                log.info("libx264 encodes: NVENC does not work here (%s)", reason)
         self.bitrate = 0  # bits per second, of the open encoder
         self.keyframes = 0
         self._context: av.VideoCodecContext | None = None
+        self._opened_bitrate = 0  # which its buffer is a quarter of a second of
+        self._retunes = True
+        self._to_yuv420p = VideoReformatter()
         self._keyframe_wanted = False
         self._last_keyframe = -REQUEST_FRAMES
+        self._since_keyframe = 0  # frames that were encoded
 
     def request_keyframe(self) -> None:
         """The next frame, or one within half a second of the last keyframe, will be a keyframe. Any thread."""
         self._keyframe_wanted = True
 
     def encode(self, frame: av.VideoFrame, frame_index: int, bitrate: int) -> list[Packet]:
-        """Encodes frame k (yuv420p); its packets carry sample 640 k as time stamp."""
-        if self._context is None or bitrate != self.bitrate:
-            self._context = self._open(bitrate)
-        forced = self._keyframe_wanted and frame_index - self._last_keyframe >= REQUEST_FRAMES
+        """Encodes frame k; its packets carry sample 640 k as time stamp.
+
+        Args:
+            frame: BT.709, limited range: yuv420p or nv12, or "cuda" (realtime/device_frame.py), which NVENC reads where
+                it is and the other encoders download.
+        """
+        try:
+            return self._encode(frame, frame_index, bitrate)
+        except av.FFmpegError as error:
+            if not self.hardware:
+                raise
+            # What the probe could not know: the GPU's encoders are all taken, or it refuses this size.
+            log.warning("libx264 encodes from now on: NVENC failed (%s)", error)
+            self.hardware, self._context = False, None
+            return self._encode(frame, frame_index, bitrate)
+
+    def close(self) -> None:
+        """Lets go of the encoder, and of the frames it holds. The next frame would open it again."""
+        self._context = None
+
+    def _encode(self, frame: av.VideoFrame, frame_index: int, bitrate: int) -> list[Packet]:
+        if not self.hardware and frame.format.name != "yuv420p":
+            frame = self._to_yuv420p.reformat(frame, format="yuv420p")
+        retuned = self._context is not None and bitrate != self.bitrate and self._retune(bitrate)
+        if self._context is None or bitrate != self.bitrate or self._context.pix_fmt != frame.format.name:
+            self._context = self._open(frame.format.name, bitrate)
+        forced = self._keyframe_wanted and frame_index - self._last_keyframe >= REQUEST_FRAMES and not retuned
         frame.pict_type = PictureType.I if forced else PictureType.NONE
         frame.pts, frame.time_base = SAMPLES_PER_FRAME * frame_index, SAMPLE_TIME
         packets = self._context.encode(frame)
+        self._since_keyframe += 1
         for packet in packets:
             packet.pts, packet.time_base = SAMPLES_PER_FRAME * frame_index, SAMPLE_TIME
             if packet.is_keyframe:
                 self.keyframes += 1
                 self._last_keyframe, self._keyframe_wanted = frame_index, False
+                self._since_keyframe = 0
+        if retuned and self._since_keyframe:
+            log.info("NVENC keeps its bitrate while it is open: it is opened anew for every change")
+            self._retunes, self._context = False, None
         return packets
 
-    def _open(self, bitrate: int) -> av.VideoCodecContext:
-        context = av.CodecContext.create("libx264" if self.codec == "H264" else "libvpx", "w")
-        assert isinstance(context, av.VideoCodecContext)
-        context.width = context.height = self.size
-        context.pix_fmt = "yuv420p"
-        context.framerate, context.time_base = Fraction(FRAME_RATE), SAMPLE_TIME
-        context.bit_rate = self.bitrate = bitrate
-        context.gop_size = KEYFRAME_SECONDS * FRAME_RATE
-        context.thread_count = 1  # a second thread costs as much processor time and shares it with the renderer
-        flag_bt709(context)
-        if self.codec == "H264":
-            context.profile = "Baseline"
-            rate = {"maxrate": str(bitrate), "bufsize": str(bitrate // 4)}
-            context.options = {"preset": "superfast", "tune": "zerolatency", "level": "31", "forced-idr": "1", **rate}
-        else:
-            context.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "error-resilient": "1"}
-        return context
+    def _retune(self, bitrate: int) -> bool:
+        """Gives the open encoder another bitrate, if it takes that and can be seen to.
+
+        FFmpeg hands the bitrate of an open context on to NVENC, with a keyframe, and only logs it where that fails: a
+        frame that is no keyframe betrays it, unless one is due anyway. The buffer cannot be changed: it would be too
+        small or too large for a bitrate that is far from the first.
+        """
+        assert self._context is not None
+        near = max(bitrate, self._opened_bitrate) <= RETUNED_WITHIN * min(bitrate, self._opened_bitrate)
+        if not (self.hardware and self._retunes and near and self._since_keyframe + 1 < KEYFRAME_FRAMES):
+            return False
+        self._context.bit_rate = self.bitrate = bitrate
+        return True
+
+    def _open(self, pix_fmt: str, bitrate: int) -> av.VideoCodecContext:
+        self._context = None  # closed before the next is opened: GPUs may allow only a few
+        encoder = NVENC if self.hardware else "libx264" if self.codec == "H264" else "libvpx"
+        self.bitrate = self._opened_bitrate = bitrate
+        return video_context(encoder, self.size, pix_fmt, bitrate)
 
 
 class SpeechEncoder:

@@ -15,9 +15,9 @@ from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import load_avatar
 from realtime.config import OUTPUT_FOLDER, StreamConfig
-from realtime.pipeline import Pipeline
 from realtime.recorder import Recorder
 from realtime.sound_file import blocks, read_speech
+from realtime.targets import open_pipeline
 
 
 def render(config: StreamConfig) -> str:
@@ -40,7 +40,7 @@ def render(config: StreamConfig) -> str:
     started = perf_counter()
     with (
         Recorder(config.record, size) as recorder,
-        Pipeline(avatar, ring, config.target, size) as pipeline,
+        open_pipeline(avatar, ring, config.target, size) as pipeline,
         ThreadPoolExecutor(1) as encoder,  # a frame is encoded while the next one is painted
     ):
         encoded: Future[None] | None = None

@@ -13,7 +13,6 @@ from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
 from realtime.baked_face import BakedFace
 from realtime.compositor import Compositor
-from realtime.errors import MiravoxError
 from realtime.inpaint_boxes import InpaintBoxes
 from realtime.latent import LatentTrack
 from realtime.neural_face import NeuralFace
@@ -29,7 +28,7 @@ class Pipeline:
     """Renders one avatar from one ring of speech. Owns an OpenGL context: make it and use it on one thread.
 
     Args:
-        target: "baked" or "onnx"; raises MiravoxError if the avatar is not exported for it.
+        target: "baked" or "onnx", of those that the avatar is exported for.
         size: side of the square frame in pixels; the avatar's own by default.
         timer: is told how long each stage took.
     """
@@ -42,11 +41,6 @@ class Pipeline:
         size: int | None = None,
         timer: StageTimer | None = None,
     ) -> None:
-        if target not in avatar.targets:
-            raise MiravoxError(
-                f"target {target}", found=f"{avatar.folder} exported for {', '.join(avatar.targets) or 'nothing'}",
-                wanted=f"targets/{target}", remedy="Export it, or choose another --target.",
-            )  # fmt: skip
         self.avatar, self.target, self.timer = avatar, target, timer or StageTimer()
         self.size = size or avatar.width
         self.inpaint = InpaintBoxes(avatar, self.size)

@@ -19,9 +19,10 @@ from numpy.typing import NDArray
 from networks.contract import SAMPLES_PER_FRAME
 from realtime.audio_ring import AudioRing, SamplesOverwritten
 from realtime.degradation import HALVED, Degradation
+from realtime.device_frame import Rendered
 from realtime.errors import MiravoxError
-from realtime.pipeline import Pipeline
 from realtime.stage_timer import StageTimer
+from realtime.targets import AnyPipeline
 
 log = logging.getLogger("miravox")
 
@@ -33,7 +34,7 @@ class Painted:
     """The face of frame k, which shows the speech at sample 640 k."""
 
     index: int  # k
-    face: NDArray[np.uint8]  # [h, w, 4]: sRGB and coverage, the inpaint box
+    face: NDArray[np.uint8] | Rendered  # [h, w, 4]: sRGB and coverage, the inpaint box; or all that there is to do
     epoch: int
     started: float  # perf_counter seconds
     ready: float
@@ -49,6 +50,7 @@ class Frame:
 
     index: int  # k
     picture: av.VideoFrame  # yuv420p, size x size (realtime/yuv.py); nobody changes its pixels any more
+    on_device: av.VideoFrame | None = None  # the same in a GPU's memory, for an encoder there
 
 
 T = TypeVar("T")
@@ -103,7 +105,7 @@ class RenderLoop:
 
     def __init__(
         self,
-        make_pipeline: Callable[[], Pipeline],
+        make_pipeline: Callable[[], AnyPipeline],
         ring: AudioRing,
         lookahead_samples: int,
         mailbox: Mailbox[Painted],
@@ -116,7 +118,7 @@ class RenderLoop:
         self._ready = threading.Event()
         self._running, self._stopping = threading.Event(), threading.Event()
         self.failure: Exception | None = None
-        self.pipeline: Pipeline | None = None  # once ready
+        self.pipeline: AnyPipeline | None = None  # once ready
         self._thread = threading.Thread(target=self._main, name="render", daemon=True)
         self._thread.start()
 
@@ -155,7 +157,7 @@ class RenderLoop:
         """The newest frame whose samples are all there."""
         return (self._ring.end_sample - self._lookahead) // SAMPLES_PER_FRAME
 
-    def _loop(self, pipeline: Pipeline) -> None:
+    def _loop(self, pipeline: AnyPipeline) -> None:
         k = 0
         while not self._stopping.is_set():
             if not self._ring.wait_for(SAMPLES_PER_FRAME * k + self._lookahead, POLL_SECONDS):
@@ -187,7 +189,7 @@ class RenderLoop:
                 self._timer.count("late")
             self._degradation.note(late or replaced)
 
-    def _catch_up(self, pipeline: Pipeline, first: int, end: int) -> None:
+    def _catch_up(self, pipeline: AnyPipeline, first: int, end: int) -> None:
         """Frames that are dropped are heard all the same, unless that is hopeless."""
         try:
             for k in range(first, end):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from realtime.avatar import load_avatar
 from realtime.config import StreamConfig
+from realtime.encoders import probe_nvenc
 from realtime.server import Server, link, start
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ def serve(config: StreamConfig) -> None:
     """Returns after SIGINT or SIGTERM, or when the window was closed. Raises MiravoxError if it cannot start."""
     logging.basicConfig(level=logging.WARNING, format="miravox: %(message)s", stream=sys.stderr)
     sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
+    if config.target == "tensorrt":
+        probe_nvenc()  # takes up to a second, once; not on the event loop
     asyncio.run(_serve(config))
 
 

@@ -19,13 +19,15 @@ from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import AudioInput, Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
-from realtime.degradation import HALVED, UNREFINED, Degradation
+from realtime.degradation import HALVED, STEPS, UNREFINED, Degradation
+from realtime.device_frame import Rendered
 from realtime.encoders import Packet, RateControl, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.render_loop import Frame, Mailbox, Painted, RenderLoop
 from realtime.sound_file import read_speech
 from realtime.sources import BrowserMicrophone, Microphone, Recording, Silence, Source
 from realtime.stage_timer import StageTimer
+from realtime.targets import AnyPipeline, open_pipeline
 from realtime.tracks import EncodedTrack, SpeechOut
 
 log = logging.getLogger("miravox")
@@ -81,10 +83,12 @@ class Session:
             wanted=lambda: bool(self._tracks["audio"]),
         )  # fmt: skip
         self._mailbox: Mailbox[Painted] = Mailbox()
-        self._degradation = Degradation(self.timer)
+        # A GPU does a whole frame at once: it gives up nothing of it, and drops frames if it must.
+        self._degradation = Degradation(self.timer, () if target == "tensorrt" else STEPS)
         self._composing_failed: Exception | None = None
         self._render_loop = RenderLoop(
-            lambda: Pipeline(avatar, self.ring, target, size, self.timer), self.ring, avatar.lookahead_samples,
+            lambda: open_pipeline(avatar, self.ring, target, size, self.timer, self._encoders["H264"].hardware),
+            self.ring, avatar.lookahead_samples,
             self._mailbox, self.timer, self._degradation, wanted=lambda: self.viewers > 0 or bool(self.taps),
         )  # fmt: skip
         self._encode_thread = threading.Thread(target=self._compose_and_encode, name="compose", daemon=True)
@@ -116,6 +120,8 @@ class Session:
         self._mailbox.close()
         if self._started:
             self._encode_thread.join()  # before the render loop: it uses the pipeline
+        for encoder in self._encoders.values():
+            encoder.close()  # before the pipeline's frames go
         self._render_loop.stop()
         for tap in self.taps:
             tap.close()
@@ -182,8 +188,7 @@ class Session:
                     continue
                 taken = perf_counter()
                 self.timer.add("hand-over", 1000 * (taken - painted.ready))
-                refined = not self._degradation.gives_up(UNREFINED)
-                frame = Frame(painted.index, pipeline.compose(painted.index, painted.face, refined))
+                frame = self._finish(pipeline, painted)
                 self.timer.add("frame", 1000 * (painted.ready - painted.started + perf_counter() - taken))
                 self._encode(frame)
                 for tap in self.taps:
@@ -191,6 +196,13 @@ class Session:
         except Exception as error:  # whatever it is, the session ends with it and others go on
             self._composing_failed = error
             log.exception("composing stopped")
+
+    def _finish(self, pipeline: AnyPipeline, painted: Painted) -> Frame:
+        if isinstance(painted.face, Rendered):  # a GPU leaves nothing to do
+            return Frame(painted.index, painted.face.picture, painted.face.on_device)
+        assert isinstance(pipeline, Pipeline)
+        refined = not self._degradation.gives_up(UNREFINED)
+        return Frame(painted.index, pipeline.compose(painted.index, painted.face, refined))
 
     def _encode(self, frame: Frame) -> None:
         """Once for all viewers of a codec."""
@@ -200,7 +212,9 @@ class Session:
         bitrate, sizes = self._rate.update(self._estimate(), frame.index), []
         for codec in codecs:
             with self.timer.measure("encoding"):
-                packets = self._encoders[codec].encode(frame.picture, frame.index, bitrate)
+                encoder = self._encoders[codec]
+                picture = frame.on_device if encoder.hardware and frame.on_device is not None else frame.picture
+                packets = encoder.encode(picture, frame.index, bitrate)
             self._on_loop(self._fan_out, codec, packets, perf_counter())
             sizes.append(sum(packet.size for packet in packets))
         self._rate.sent(max(sizes), frame.index)

@@ -83,7 +83,7 @@ def test_the_main_job_loads_no_torch() -> None:
 def test_the_runtime_declares_what_it_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^\w-]", d)[0] for d in project["dependencies"]}
-    optional = {"pyaudio"}  # extra `mic`
+    optional = {"pyaudio", "cuda", "tensorrt"}  # extras `mic`, `gpu`, `tensorrt`
     modules = {m.split(".")[0] for place in ("run_stream.py", "realtime") for p in sources(place) for m in imported(p)}
     assert modules - set(sys.stdlib_module_names) - set(PACKAGES) - optional <= declared
     assert "torch" not in declared

@@ -5,6 +5,7 @@ golden frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from realtime.errors import MiravoxError
 from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
 from realtime.sound_file import read_speech
+from realtime.targets import open_pipeline
 from realtime.yuv import RgbConverter, planes
 
 UPPER, LOWER = 62, 66
@@ -225,9 +227,10 @@ def test_golden_frames(baked: Pipeline, golden: Callable[..., None], frame_index
     golden(f"ada-{frame_index}", RgbConverter()(baked.render(frame_index)), 3)
 
 
-def test_a_target_that_is_not_exported_is_told(avatar: Avatar, sample: np.ndarray) -> None:
-    with pytest.raises(MiravoxError, match="targets/tensorrt"):
-        Pipeline(avatar, ring_of(sample), "tensorrt")
+def test_a_target_that_is_not_exported_is_told(avatar: Avatar, sample: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "targets" / "baked").mkdir(parents=True)
+    with pytest.raises(MiravoxError, match="exported for baked.*targets/tensorrt"):
+        open_pipeline(replace(avatar, folder=tmp_path), ring_of(sample), "tensorrt")
 
 
 @pytest.mark.parametrize("size", [512, 256])

@@ -33,7 +33,8 @@ def test_it_takes_its_place_in_the_avatar(ada: Path, tmp_path: Path) -> None:
     before, after = load_avatar(ada), load_avatar(out)
     assert (after.composition, after.composition_size) == ("strided8", 64)
     changed = {n for n in after.info["files"] if after.info["files"][n] != before.info["files"][n]}
-    assert changed == {"networks.safetensors", "targets/onnx/composition.onnx"}
+    files = {f"targets/{target}/composition.onnx" for target in ("onnx", "tensorrt")}
+    assert changed == {"networks.safetensors", *files}
     assert after.info["provenance"]["composition"] == {"network": "strided8", "side": 64, "psnr": 50}
     networks, side = load_networks(out)
     file = out / "targets" / "onnx" / "composition.onnx"
@@ -53,7 +54,7 @@ def test_another_face_takes_its_place_and_what_was_baked_goes(ada: Path, tmp_pat
     face = save_face(config, tmp_path, FaceNetworks(config), torch.full((64,), 0.5))
     out = reface(ada, face, tmp_path / "me")
     before, after = load_avatar(ada), load_avatar(out)
-    assert after.targets == ("onnx",) and after.info["provenance"]["face"]["window"] == 1
+    assert after.targets == ("onnx", "tensorrt") and after.info["provenance"]["face"]["window"] == 1
     assert (after.rest_latent == 0.5).all() and not after.info["fidelity"]
     networks, side = load_networks(out)
     for network in (PROJECTION, DEFORMATION, COLOR):
@@ -61,6 +62,9 @@ def test_another_face_takes_its_place_and_what_was_baked_goes(ada: Path, tmp_pat
         assert all(d.fits for d in compare(networks[network.name], network, file, side)), network.name
     same = {n for n in after.info["files"] if after.info["files"][n] == before.info["files"][n]}
     assert {"targets/onnx/audio_encoder.onnx", "targets/onnx/composition.onnx", "source.mp4"} <= same
+    assert {n for n in same if "tensorrt" in n} == {
+        f"targets/tensorrt/{n}.onnx" for n in ("audio_encoder", "composition")
+    }
     again, again_config, rest = load_face(out)
     assert again_config == config and (rest == 0.5).all() and again.projection.window == 1
 

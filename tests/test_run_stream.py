@@ -151,7 +151,7 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
         (["--size", "112"], "from 128"),
         (["--size", "1040"], "to 1024"),
         (["--size", "large"], "--size"),
-        (["--target", "tensorrt"], "tensorrt"),
+        (["--target", "torch"], "tensorrt"),
         (["--record", "out.avi"], ".mp4"),
         (["--source", "a.mp4", "--record", "./a.mp4"], "the source itself"),
         (["--sauce", "a.wav"], "--sauce"),
