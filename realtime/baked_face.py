@@ -37,16 +37,21 @@ class BakedFace:
         self.mean_positions = np.ascontiguousarray(baked["positions"][used]).reshape(-1)  # neutral + D0, [3 V']
         displacement = baked["displacement_components"][:, used].astype(np.float32)  # [D, V', 3]
         self.displacement_T = np.ascontiguousarray(displacement.reshape(len(displacement), -1).T)
-        color = baked["color_components"].astype(np.float32)  # [C, h, w, 3]
-        self.change_shape = color.shape[1:]
-        self.color_T = np.ascontiguousarray(color.reshape(len(color), -1).T)
-
-        # Four bytes a texel: what a software renderer samples fastest. A change from -0.5 to 0.5 lies around 128.
+        # Four bytes a texel: what a software renderer samples fastest. A change from -0.5 to 0.5 lies around 128; the
+        # last row of the matrix puts it there, so that one product makes all bytes.
+        color = 255 * baked["color_components"].astype(np.float32)  # [C, h, w, 3]
+        ranks, *self.change_size = len(color), *color.shape[1:3]
+        self.color = np.zeros((ranks + 1, *self.change_size, 4), np.float32)
+        self.color[:ranks, ..., :3] = color
+        self.color[ranks] = CHANGE_ZERO + 0.5
+        self.color = self.color.reshape(ranks + 1, -1)
+        self.factors = np.ones(ranks + 1, np.float32)
+        self.texels = np.zeros(self.color.shape[1], np.float32)
         mean = np.round(255 * np.clip(baked["color_mean"].astype(np.float32), 0, 1)).astype(np.uint8)  # [H, W, 3]
-        mean_size, change_size = mean.shape[1::-1], self.change_shape[1::-1]
+        mean_size, change_size = mean.shape[1::-1], tuple(self.change_size[::-1])
         self.mean_texture = context.texture(mean_size, 4, np.pad(mean, ((0, 0), (0, 0), (0, 1))).tobytes())
         self.change_texture = context.texture(change_size, 4)
-        self.change = np.zeros((*self.change_shape[:2], 4), np.uint8)
+        self.change = np.zeros(self.texels.shape, np.uint8)
         for texture in (self.mean_texture, self.change_texture):
             # The nose above the region takes the colour of the region's edge.
             texture.repeat_x = texture.repeat_y = False
@@ -76,9 +81,9 @@ class BakedFace:
         """
         displacement, color = self.coefficients.run(latent)
         vertices = self.mean_positions + self.displacement_T @ displacement[0]
-        change = self.color_T @ color[0]
-        np.clip(np.add(np.multiply(change, 255, out=change), CHANGE_ZERO + 0.5, out=change), 0, 255, out=change)
-        self.change[..., :3] = change.reshape(self.change_shape)
+        self.factors[:-1] = color[0]
+        np.matmul(self.factors, self.color, out=self.texels)
+        self.change[:] = np.clip(self.texels, 0, 255, out=self.texels)
         scale, (width, height) = (0.5, self.half_size) if halved else (1.0, (self.width, self.height))
         target, face = (self.half_target, self.half_face) if halved else (self.target, self.face)
         camera = replace(

@@ -171,6 +171,10 @@ def build(
         )  # fmt: skip
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)  # what the network keeps in float32 shall be float32
+    # TensorRT-RTX may else allocate while a plan runs, which a CUDA graph cannot record; TensorRT has no such flag.
+    user_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
+    if user_allocation is not None:
+        config.set_flag(user_allocation)
     if profile:
         _set_profile(trt, onnx_path, builder, config, profile)
     timings = timing_cache if trt.__name__ != RTX else None  # RTX measures nothing

@@ -116,15 +116,19 @@ def rtx() -> ModuleType:
 
 
 @pytest.fixture(scope="module")
-def adas(ada: Path) -> dict[str, Any]:
+def adas(ada: Path) -> tuple[dict[str, Any], int]:
+    """Her networks, and the side of her composition network's square."""
     from export.weights import load_networks
 
-    return load_networks(ada)[0]
+    return load_networks(ada)
 
 
 @pytest.mark.parametrize("network", PLAN_NETWORKS, ids=lambda n: n.name)
-def test_adas_files_say_what_her_weights_say(torch: Any, ada: Path, adas: dict[str, Any], network: Network) -> None:
-    check(ada / "targets" / "tensorrt" / f"{network.name}.onnx", network, adas[network.name], 96, torch, COUNTS)
+def test_adas_files_say_what_her_weights_say(
+    torch: Any, ada: Path, adas: tuple[dict[str, Any], int], network: Network
+) -> None:
+    networks, side = adas
+    check(ada / "targets" / "tensorrt" / f"{network.name}.onnx", network, networks[network.name], side, torch, COUNTS)
 
 
 def others() -> dict[str, tuple[Network, Any]]:
@@ -161,8 +165,8 @@ def test_other_settings_are_exported_and_built(torch: Any, rtx: ModuleType, tmp_
     assert len(plans.build(rtx, path, profile)) > 1000
 
 
-def test_a_difference_is_seen(torch: Any, ada: Path, adas: dict[str, Any]) -> None:
-    module = copy.deepcopy(adas["color"])
+def test_a_difference_is_seen(torch: Any, ada: Path, adas: tuple[dict[str, Any], int]) -> None:
+    module = copy.deepcopy(adas[0]["color"])
     module.output.bias.data += 0.05
     path = ada / "targets" / "tensorrt" / "color.onnx"
     assert differences(torch, path, ENCODED_COLOR, module, 96)["rgb"] > LIMITS["rgb"]

@@ -50,7 +50,7 @@ ByteArray = NDArray[np.uint8]
 SIZES = ((64, 48), (50, 66), (176, 240), (8, 12))  # of boxes: width, height
 ARCHITECTURES = ("sm_75", "sm_86", "sm_89", "sm_90", "sm_120", "compute_75")
 WARNINGS_ARE_ERRORS = (*OPTIONS, "--warning-as-error=all-warnings")
-SIDE = 96
+SIDE = 64
 QUICKLY = tuple("-O0" if flag == "-O2" else flag for flag in kernel_twins.FLAGS)  # compiled; it runs slower
 
 
