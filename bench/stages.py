@@ -10,6 +10,7 @@ With --reference a network of the shape of Wav2Lip's generator, with random weig
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -23,6 +24,7 @@ from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
 from realtime.encoders import START_BITRATE, VideoEncoder
+from realtime.serve import SWITCH_INTERVAL_SECONDS
 from realtime.sound_file import read_speech
 from realtime.stage_timer import RECENT, StageTimer
 from realtime.targets import open_pipeline
@@ -50,6 +52,7 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
     timer, encoder = StageTimer(), VideoEncoder("H264", size)
     of_frame: list[float] = []
     of_reference: list[float] = []
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)  # as live
     opened = perf_counter()
     with open_pipeline(avatar, ring, target, size, timer) as pipeline:
         opening_ms = 1000 * (perf_counter() - opened)

@@ -28,7 +28,7 @@ TEXTURE_2D = 0x0DE1  # GL_TEXTURE_2D
 EGL_CUDA_DEVICE = 0x323A  # EGL_CUDA_DEVICE_NV
 MOST_DEVICES = 64  # more than any machine has
 
-OUT_OF_MEMORY, OLD_DRIVER, NO_DEVICE, WRONG_DEVICE, NO_INTEROP, UNKNOWN = 2, 35, 100, 101, 304, 999
+OUT_OF_MEMORY, OLD_DRIVER, NO_DEVICE, WRONG_DEVICE, LOST_CONTEXT, NO_INTEROP, UNKNOWN = 2, 35, 100, 101, 219, 304, 999
 HOST_COPIES = (
     "CUDA and OpenGL share no memory here: WSL2 and VirtualGL cannot, and a container needs "
     "NVIDIA_DRIVER_CAPABILITIES=graphics,compute,video,utility."
@@ -38,6 +38,7 @@ REMEDIES = {
     OLD_DRIVER: "Install an NVIDIA driver for CUDA 13: version 580 or newer.",
     NO_DEVICE: "Run on a machine with an NVIDIA GPU, or choose another target.",
     WRONG_DEVICE: "Let OpenGL and CUDA use one GPU; on a laptop with two: __NV_PRIME_RENDER_OFFLOAD=1.",
+    LOST_CONTEXT: "The OpenGL context is gone: the driver was reset or the GPU taken away. Start again.",
     NO_INTEROP: HOST_COPIES,
     UNKNOWN: HOST_COPIES,
 }

@@ -608,6 +608,7 @@ def test_a_call_on_another_thread_is_refused(cuda: Cuda) -> None:
         ("cudaHostAlloc", 2, lambda cuda: cuda.pinned(8), "error 2, cudaErrorMemoryAllocation"),
         ("cudaStreamSynchronize", 700, lambda cuda: cuda.synchronize(cuda.create_stream()),
          "error 700, cudaErrorIllegalAddress.*nvidia-smi"),
+        ("cudaGraphicsGLRegisterImage", 219, lambda cuda: cuda.register_texture(1), "error 219, .*context is gone"),
         ("cudaGraphicsGLRegisterImage", 304, lambda cuda: cuda.register_texture(1),
          "error 304, cudaErrorOperatingSystem.*WSL2"),
         ("cudaGraphicsGLRegisterBuffer", 999, lambda cuda: cuda.register_buffer(1),

@@ -185,7 +185,7 @@ STEADY = (  # called for every frame
     "cudaGraphicsSubResourceGetMappedArray", "cudaGraphicsResourceGetMappedPointer", "cudaGraphLaunch",
     "cudaStreamSynchronize", "cuLaunchKernel",
 )  # fmt: skip
-CODES = (2, 35, 304, 999)
+CODES = (2, 35, 219, 304, 999)  # out of memory, no driver, a lost OpenGL context, no interop, anything
 MANY = settings(
     max_examples=20, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
