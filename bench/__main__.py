@@ -26,10 +26,12 @@ COMMANDS = {
     "latency": "mouth to photon in a headless browser",
     "gpu": "self-test of the target tensorrt on an NVIDIA GPU, and what a frame costs there on paper",
     "lookahead": "what is heard and mouth to photon against the lookahead",
+    "capture": "tracking of synthetic actors against the truth",
+    "landmarks": "where on the face model landmarks lie: the table of capture",
     "compare": "two result files side by side",
     "screenshots": "pictures of the page in every state",
 }
-WITHOUT_RESULT = ("sheet", "compare", "screenshots")
+WITHOUT_RESULT = ("sheet", "landmarks", "compare", "screenshots")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

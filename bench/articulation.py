@@ -86,8 +86,8 @@ class LipTracker:
 
 def template_basis(avatar: Avatar) -> FloatArray:
     """The face model's expression shapes on the avatar's template, for the identity of its provenance: [C, V, 3]."""
+    from networks.template import build_template
     from studio.actor import identity_vertices
-    from studio.template import build_template
 
     model = load_face_model()
     provenance = avatar.info["provenance"]

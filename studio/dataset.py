@@ -23,6 +23,7 @@ from safetensors.numpy import save_file
 from tqdm import tqdm
 
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from networks.template import build_template
 from realtime.errors import MiravoxError
 from realtime.rasteriser import create_context
 from realtime.sound_file import read_speech
@@ -31,7 +32,6 @@ from studio.face_model import FloatArray, load_face_model
 from studio.film import Studio
 from studio.performance import loudness, perform
 from studio.speech_curves import expression_curves
-from studio.template import build_template
 from training.phones import Utterance, data_folder, load_utterances
 
 DATASET_VERSION = 1

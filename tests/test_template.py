@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from networks.contract import REGIONS
+from networks.template import COLUMNS, ROWS_BELOW, ROWS_INSIDE, Template, build_template
 from studio.face_model import FaceModel, load_face_model
-from studio.template import COLUMNS, ROWS_BELOW, ROWS_INSIDE, Template, build_template
 
 LOWER_ROW, UPPER_ROW = ROWS_BELOW, ROWS_BELOW + ROWS_INSIDE + 1
 

@@ -60,7 +60,7 @@ class Dataset:
     expression: FloatArray  # [N, C]
     basis: FloatArray  # [C, V, 3], cm at weight 1
     expression_names: tuple[str, ...]  # of the C shapes
-    geometry: dict[str, NDArray[np.generic]]  # studio.template.Template.arrays()
+    geometry: dict[str, NDArray[np.generic]]  # networks.template.Template.arrays()
     provenance: dict[str, object]
     licence: object
 

@@ -11,7 +11,9 @@ Shape letters: V template vertices, F template triangles, R rows (chin to forehe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +22,6 @@ from scipy.sparse.csgraph import dijkstra
 from scipy.spatial import cKDTree
 
 from networks.contract import REGIONS
-from studio.face_model import FaceModel
 
 FloatArray = NDArray[np.float32]
 Float64Array = NDArray[np.float64]
@@ -31,13 +32,36 @@ LIP_ROWS_BELOW, LIP_ROWS_ABOVE = 19, 22  # rows that far apart: the lower lip, t
 ROWS_BELOW, ROWS_INSIDE, ROWS_ABOVE = 38, 24, 46  # rows: below the lower rim, between the rims, above the upper rim
 COLUMNS, OUTER_COLUMNS = 128, 20  # in all; of them on either side of the mouth
 CHART_LOW, CHART_HIGH = np.array([0.07, 0.02]), np.array([0.93, 0.915])  # part of the model's chart that is covered
-NARROW_FACE = 6706  # vertices of the narrow face come first; what surrounds it is used below this height of the chart
+# Of the ICT model: vertices of the narrow face come first; what surrounds it is used below this height of the chart.
+NARROW_FACE = 6706
 NECK_BELOW = 0.42
 CAVITY_DEPTH = (
     0.5  # cm: how far the fill lies behind the lips in the middle, so that teeth move rightly as the head turns
 )
 CANONICAL_JAW = 0.5  # weight of jawOpen in the canonical pose, where the lips are parted
+PARTED = 1.6  # cm between the lips there, for a model without jawOpen
 LIP_MARGIN = 0.012  # of the chart: how far beyond the mouth corners the columns stay dense
+
+
+class ChartedModel(Protocol):
+    """A 3D morphable face model with a chart. Its vertex ranges `face` and, if it has one, `narrow_face` begin at 0."""
+
+    @property
+    def neutral_V3(self) -> FloatArray: ...
+    @property
+    def expression_CV3(self) -> FloatArray: ...
+    @property
+    def expression_names(self) -> tuple[str, ...]: ...
+    @property
+    def triangles_T3(self) -> IntArray: ...
+    @property
+    def uv_U2(self) -> FloatArray: ...
+    @property
+    def uv_triangles_T3(self) -> IntArray: ...
+    @property
+    def parts(self) -> Mapping[str, slice]: ...
+    @property
+    def landmarks_68(self) -> IntArray: ...
 
 
 @dataclass(frozen=True)
@@ -87,7 +111,7 @@ class Template:
         }
 
 
-def build_template(model: FaceModel, identity_V3: FloatArray) -> Template:
+def build_template(model: ChartedModel, identity_V3: FloatArray) -> Template:
     """Cuts the template from a model whose neutral positions are `identity_V3`, float32 [model vertices, 3]."""
     chart_V2, triangles = _face_chart(model)
     upper, lower = _lip_rims(model, chart_V2)
@@ -99,8 +123,7 @@ def build_template(model: FaceModel, identity_V3: FloatArray) -> Template:
     offset = np.zeros((len(depth), 3), np.float32)
     offset[:, 2] = -depth
 
-    names = model.expression_names
-    parted = identity_V3 + CANONICAL_JAW * model.expression_CV3[names.index("jawOpen")]
+    parted = identity_V3 + _parting(model)
     neutral = (matrix @ identity_V3 + offset).astype(np.float32)
     canonical = (matrix @ parted + offset).astype(np.float32)
     valid = (inside | (depth > 0)).reshape(rows, len(columns))
@@ -114,7 +137,26 @@ def build_template(model: FaceModel, identity_V3: FloatArray) -> Template:
     )  # fmt: skip
 
 
-def _face_chart(model: FaceModel) -> tuple[Float64Array, IntArray]:
+def _parting(model: ChartedModel) -> FloatArray:
+    """Displacement [model vertices, 3] that parts the lips: the jaw's, or else what all shapes together come to."""
+    names = model.expression_names
+    if "jawOpen" in names:
+        return np.asarray(CANONICAL_JAW * model.expression_CV3[names.index("jawOpen")], np.float32)
+    landmarks = np.array([*range(5, 12), *range(48, 68)])
+    below = np.isin(landmarks, (*range(5, 12), 56, 57, 58, 65, 66, 67))
+    wanted = np.zeros((len(landmarks), 3))
+    wanted[below, 1] = -PARTED
+    shapes = model.expression_CV3[:, model.landmarks_68[landmarks]].reshape(len(names), -1).astype(np.float64)
+    weights = np.linalg.solve(shapes @ shapes.T + 0.1 * np.eye(len(names)), shapes @ wanted.ravel())
+    return np.asarray(np.tensordot(weights, model.expression_CV3, 1), np.float32)
+
+
+def _narrow(model: ChartedModel) -> int:
+    """How many of the model's first vertices are the narrow face."""
+    return model.parts["narrow_face"].stop if "narrow_face" in model.parts else NARROW_FACE
+
+
+def _face_chart(model: ChartedModel) -> tuple[Float64Array, IntArray]:
     """Chart position of every face vertex (NaN elsewhere), and the face triangles that the template may use."""
     face = (model.triangles_T3 < model.parts["face"].stop).all(1)
     chart = np.full((len(model.neutral_V3), 2), np.nan)
@@ -122,20 +164,21 @@ def _face_chart(model: FaceModel) -> tuple[Float64Array, IntArray]:
     on_sheet = face & (uv[..., 0] <= 1).all(1)  # a few stray triangles of the face have a chart of their own
     chart[model.triangles_T3[on_sheet].ravel()] = uv[on_sheet].reshape(-1, 2)
     triangles = model.triangles_T3[on_sheet]
-    narrow = (triangles < NARROW_FACE).all(1)
+    narrow = (triangles < _narrow(model)).all(1)
     neck = (chart[triangles][..., 1] < NECK_BELOW).all(1)
     return chart, triangles[narrow | neck]
 
 
-def _lip_rims(model: FaceModel, chart_V2: Float64Array) -> tuple[Float64Array, Float64Array]:
+def _lip_rims(model: ChartedModel, chart_V2: Float64Array) -> tuple[Float64Array, Float64Array]:
     """Polylines in the chart, image left to right, of the upper and the lower inner lip contour (landmarks 60 .. 67).
 
     The landmarks are joined along the model's edges, so the rim follows the lip exactly.
     """
-    face = model.triangles_T3[(model.triangles_T3 < NARROW_FACE).all(1)]
+    count = _narrow(model)
+    face = model.triangles_T3[(model.triangles_T3 < count).all(1)]
     edges = np.concatenate([face[:, [0, 1]], face[:, [1, 2]], face[:, [2, 0]]])
     lengths = np.linalg.norm(chart_V2[edges[:, 0]] - chart_V2[edges[:, 1]], axis=1)
-    graph = csr_matrix((lengths, (edges[:, 0], edges[:, 1])), (NARROW_FACE, NARROW_FACE))
+    graph = csr_matrix((lengths, (edges[:, 0], edges[:, 1])), (count, count))
 
     def path(ends: NDArray[np.int32]) -> Float64Array:
         vertices: list[int] = []

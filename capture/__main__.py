@@ -1,0 +1,110 @@
+"""From a few minutes of video to a live avatar, stage by stage, each finished one kept.
+
+python -m capture VIDEO... --name NAME --consent TEXT [--out DIR] [--only STAGE] [--model F] [--encoder AVATAR] ...
+python -m capture check VIDEO... [--report F] [--json F]
+
+Stages, in the folder --out:
+
+    check      check/           footage looked at and listened to; usable takes, cropped, without loss
+    track      track/           the face model fitted to every frame
+    dataset    dataset/         what training reads
+    train      face/            projection, deformation, colour
+    export     baked/, composition/    the networks as textures, and the network that blends them in
+    pack       avatar/          the avatar folder; fidelity on held-out takes, a sample video
+
+A stage is done anew if what went into it has changed; then all later ones are, too. index.html tells of all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from capture.stages import STAGES, Job, check_only, run
+from realtime.errors import MiravoxError
+
+ADA = Path("avatars/ada")
+
+
+def data_folder() -> Path:
+    """The folder with face model and landmark model: $MIRAVOX_DATA, else ../shared/data beside the clone."""
+    return Path(os.environ.get("MIRAVOX_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    checking = list(arguments[:1]) == ["check"]
+    parser = argparse.ArgumentParser(
+        prog="python -m capture check" if checking else "python -m capture",
+        description="Says whether footage is good enough for an avatar." if checking
+        else "Makes an avatar of the person in a video. `python -m capture check VIDEO` only looks at it.",
+    )  # fmt: skip
+    parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="anything that FFmpeg reads; each a take")
+    parser.add_argument(
+        "--encoder", type=Path, default=ADA, metavar="AVATAR",
+        help="avatar whose ear the new one inherits, and whose lips tell how sound and picture are apart",
+    )  # fmt: skip
+    parser.add_argument(
+        "--side", type=int, metavar="PIXELS", help="of the square around the head; by default what fits"
+    )
+    landmarks = data_folder() / "models" / "face_landmarker.task"
+    parser.add_argument(
+        "--landmarks", type=Path, default=landmarks if landmarks.is_file() else None, metavar="F",
+        help="MediaPipe's face_landmarker.task, whose blendshape scores tracking starts from",
+    )  # fmt: skip
+    if checking:
+        parser.add_argument("--report", type=Path, metavar="F", help="write the report page there")
+        parser.add_argument("--json", type=Path, metavar="F", help="write the verdicts there")
+        return parser.parse_args(arguments[1:], argparse.Namespace(command="check"))
+    parser.add_argument("--name", required=True, help="of the avatar")
+    parser.add_argument("--consent", default="", help="who consented to being shown, and how that is known")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="working folder; by default build/capture/NAME")
+    parser.add_argument("--only", choices=STAGES, metavar="STAGE", help=f"run one stage alone: {', '.join(STAGES)}")
+    parser.add_argument("--anyway", action="store_true", help="go on although the footage check says fail")
+    model = data_folder() / "face_model" / "ict_facekit_light.npz"
+    parser.add_argument(
+        "--model", type=Path, default=model, metavar="F", help="3D morphable model (default: %(default)s)"
+    )
+    parser.add_argument("--modes", type=int, default=50, help="identity modes that are fitted (default: %(default)s)")
+    parser.add_argument("--steps", type=int, help="of training the face; by default training.face's")
+    parser.add_argument(
+        "--held-out",
+        nargs="+",
+        default=(),
+        metavar="TAKE",
+        help="takes not trained on; by default the last tenth",
+    )
+    parser.add_argument("--licence", default="all rights reserved", help="of the footage")
+    return parser.parse_args(arguments, argparse.Namespace(command="make"))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Returns the exit code: 0, 2 for what the user can mend (such as the footage), 130 if interrupted."""
+    o = parse(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if o.command == "check":
+            return check_only(o.videos, o.encoder, o.landmarks, o.side, o.report, o.json)
+        folder = "".join(c if c.isalnum() else "-" for c in o.name.lower())
+        job = Job(
+            tuple(o.videos), o.name, o.consent, o.out or Path("build/capture") / folder, o.encoder, o.landmarks, o.side,
+            o.model, o.modes, o.steps, o.licence, o.anyway, tuple(o.held_out),
+        )  # fmt: skip
+        return run(job, o.only)
+    except MiravoxError as error:
+        print(f"miravox: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("miravox: the disk is full; what is finished is kept. Free some space, and start again.", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("miravox: interrupted; what is finished is kept. Start again to go on.", file=sys.stderr)
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
