@@ -124,8 +124,10 @@ def run(job: Job, only: str | None) -> int:
         print(f"{place}: about {share:.0f} minutes, {minutes:.0f} until the end", file=sys.stderr, flush=True)
         _forget(job, stage, keys[stage])
         began = time.monotonic()
-        code = RUN[stage](job)
-        report.write_report(job.work, job.name)
+        try:
+            code = RUN[stage](job)
+        finally:
+            report.write_report(job.work, job.name)
         if code:
             return code
         _finish(job, stage, keys[stage], time.monotonic() - began)
@@ -379,13 +381,15 @@ def _pack(job: Job) -> int:
             "--sample", work / "sample.flac", "--out", avatar,
         )
         or _command("export.parity", avatar)
+        or _run(
+            "run_stream.py", "--offline", "--avatar", avatar, "--source", work / "sample.flac", "--record",
+            work / "sample.mp4",
+        )
         or _command(
             "bench", "fidelity", "--avatar", avatar, "--dataset", work / "dataset", "--json", work / "fidelity.json",
             "--sheet", work / "fidelity.png",
         )
         or _command("export", "card", "--avatar", avatar, "--fidelity", work / "fidelity.json")
-        or _run("run_stream.py", "--offline", "--avatar", avatar, "--source", work / "sample.flac", "--record",
-                work / "sample.mp4")
     )  # fmt: skip
 
 
