@@ -25,6 +25,7 @@ import argparse
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -100,11 +101,12 @@ def film_again(recipe: dict[str, object], folder: Path) -> None:
 def widest_expression(avatar: Avatar, dataset: Dataset) -> NDArray[np.float32] | None:
     """The expression with the lowest chin in the avatar's training speech, for a dataset of held-out takes alone.
 
-    None if the dataset has training takes that speak: those tell themselves.
+    None if the dataset has training takes that speak, as that of a captured person always has: those tell themselves.
     """
-    if any(not take.held_out and take.phones for take in dataset.takes):
+    recipe = avatar.info["provenance"]["dataset"]
+    if recipe.get("generator") != "studio" or any(not take.held_out and take.phones for take in dataset.takes):
         return None
-    speech = avatar.info["provenance"]["dataset"]["speech"]
+    speech = recipe["speech"]
     names = load_face_model().expression_names
     curves = np.concatenate([
         expression_curves(u.phones, int(u.seconds * FRAME_RATE), names)
@@ -371,8 +373,12 @@ def fidelity(
     return figures, float(np.mean(shares))
 
 
-def geometry(avatar: Avatar) -> dict[str, object]:
-    """Lips against the studio's on held-out speech of her own voice, and of speakers never heard."""
+def geometry(avatar: Avatar) -> dict[str, object] | None:
+    """Lips against the studio's on held-out speech of her own voice, and of speakers never heard; None for a person who
+    was captured, whose true lips nobody knows.
+    """
+    if avatar.info["provenance"]["dataset"].get("generator") != "studio":
+        return None
     spoken = held_out_articulation(avatar)
     own = spoken["own voice"]
     keys = {"aperture_mm": "aperture_error_mm", "width_mm": "width_error_mm", "closure": "closure"}
@@ -462,8 +468,24 @@ def table(figures: Figures, share: float) -> str:
         cells.append(f"{jitter['predicted']:.2f} ({jitter['true']:.2f})" if jitter else "-")
         lines.append(f"| {network} | {' | '.join(cells)} |")
     lips = figures["geometry"]
-    assert isinstance(lips, dict)
-    lines += [
+    if isinstance(lips, dict):
+        lines += _lips_table(lips)
+    lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
+    sync = figures["lse"]
+    if isinstance(sync, dict):
+        lines.append(
+            f"LSE-D {sync['d']:.2f}, LSE-C {sync['c']:.2f}; as filmed {sync['filmed']['d']:.2f}, "
+            f"{sync['filmed']['c']:.2f}; thesis {THESIS_LSE['ours']['d']}, {THESIS_LSE['ours']['c']} against "
+            f"{THESIS_LSE['recordings']['d']}, {THESIS_LSE['recordings']['c']} of its recordings."
+        )
+    else:
+        lines.append(f"LSE: {figures['lse_reason']}.")
+    return "\n".join(lines) + "\n"
+
+
+def _lips_table(lips: dict[str, Any]) -> list[str]:
+    """Against the studio's own."""
+    lines = [
         "", "| lips, held-out speech | aperture, mm (95 %) | correlation | width, mm | P B M closed (95 %) |"
         " open vowels closed |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
@@ -476,17 +498,7 @@ def table(figures: Figures, share: float) -> str:
             f" {f['width_error_mm']:.2f} | {100 * closures['share']:.0f} % of {closures['of']} ({100 * least:.0f} to"
             f" {100 * most:.0f}) | {100 * vowels['share']:.1f} % of {vowels['of']} |"
         )
-    lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
-    sync = figures["lse"]
-    if isinstance(sync, dict):
-        lines.append(
-            f"LSE-D {sync['d']:.2f}, LSE-C {sync['c']:.2f}; as filmed {sync['filmed']['d']:.2f}, "
-            f"{sync['filmed']['c']:.2f}; thesis {THESIS_LSE['ours']['d']}, {THESIS_LSE['ours']['c']} against "
-            f"{THESIS_LSE['recordings']['d']}, {THESIS_LSE['recordings']['c']} of its recordings."
-        )
-    else:
-        lines.append(f"LSE: {figures['lse_reason']}.")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
@@ -22,8 +23,12 @@ def write_card(avatar: Path, result: Path) -> None:
     try:
         measured = json.loads(result.read_text())
         figures = dict(measured["figures"])
-        card = {name: parts for name, parts in figures.items() if isinstance(parts, dict) and "frame" in parts}
-        card |= {name: figures[name] for name in SUMMARY} | {"lips": {k: figures["geometry"][k] for k in LIPS}}
+        card: dict[str, Any] = {
+            name: parts for name, parts in figures.items() if isinstance(parts, dict) and "frame" in parts
+        }
+        card |= {name: figures[name] for name in SUMMARY}
+        lips = figures["geometry"]  # None: a captured person's
+        card["lips"] = None if lips is None else {k: lips[k] for k in LIPS}
         card["measured"] = {
             "commit": measured["commit"], "hardware": measured["hardware"], "frames": measured["config"]["frames"],
             "inpaint_share": measured["inpaint_share"],

@@ -90,6 +90,8 @@ def test_fidelity_measures_every_network_and_the_thesis_stands_beside(measured_l
     assert "Table 4.5, six actors | not said | 37.79" in text and "| onnx | face | 28.13 |" in text
     assert "| own voice | 1.20 (1.00 to 1.40) | 0.80 | 0.50 | 90 % of 19 (69 to 97) | 5.0 % of 60 |" in text
     assert "LSE: no weights" in text and "8.0 % of the frame" in text
+    captured = table({"onnx": figures, "geometry": None, "lse": None, "lse_reason": "no weights"}, 0.08)
+    assert "| onnx | face | 28.13 |" in captured and "own voice" not in captured and "8.0 % of the frame" in captured
 
 
 def test_errors_are_coloured_by_size() -> None:
@@ -171,6 +173,15 @@ def test_held_out_takes_are_masked_for_the_widest_jaw_of_training(ada: Path, dat
     assert widest is not None and float(chin_heights(dataset, widest[None])[0]) < -0.8
     dataset.takes = [SimpleNamespace(held_out=False, phones=spoken.phones)]
     assert widest_expression(avatar, dataset) is None
+
+
+def test_a_captured_person_has_no_true_lips(ada: Path) -> None:
+    from bench.fidelity import geometry, widest_expression
+
+    avatar = load_avatar(ada)
+    captured = replace(avatar, info={**avatar.info, "provenance": {"dataset": {"generator": "capture"}}})
+    silent: Any = SimpleNamespace(takes=[SimpleNamespace(held_out=False, phones=())])
+    assert geometry(captured) is None and widest_expression(captured, silent) is None
 
 
 def test_own_voice_is_that_of_most_filmed_speech(ada: Path) -> None:
