@@ -11,6 +11,7 @@ from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
 
 SUMMARY = ("flicker_ratio", "seam_ratio", "teeth_sharpness", "lse")
+BOUNDS = ("true mesh", "true face", "at rest")  # what the error is made of; no figures of the avatar itself
 LIPS = ("aperture_mm", "width_mm", "closure")
 
 
@@ -24,7 +25,9 @@ def write_card(avatar: Path, result: Path) -> None:
         measured = json.loads(result.read_text())
         figures = dict(measured["figures"])
         card: dict[str, Any] = {
-            name: parts for name, parts in figures.items() if isinstance(parts, dict) and "frame" in parts
+            name: parts
+            for name, parts in figures.items()
+            if isinstance(parts, dict) and "frame" in parts and name not in BOUNDS
         }
         card |= {name: figures[name] for name in SUMMARY}
         lips = figures["geometry"]  # None: a captured person's

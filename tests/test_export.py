@@ -180,7 +180,7 @@ def test_the_fidelity_card_is_kept(ada: Path, tmp_path: Path) -> None:
     shutil.copytree(ada, tmp_path / "ada")
     parts = {"frame": {"psnr": 39.0, "ssim": 0.99, "mse": 0.0001}, "seam_ratio": 1.1}
     figures = {
-        "baked": parts, "flicker_ratio": 1.1, "seam_ratio": 1.0, "teeth_sharpness": 0.8, "lse": None,
+        "baked": parts, "true mesh": parts, "flicker_ratio": 1.1, "seam_ratio": 1.0, "teeth_sharpness": 0.8, "lse": None,
         "lse_reason": "no weights", "geometry": {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9, "own_voice": {}},
     }  # fmt: skip
     result = {
@@ -190,7 +190,7 @@ def test_the_fidelity_card_is_kept(ada: Path, tmp_path: Path) -> None:
     write_card(tmp_path / "ada", tmp_path / "result.json")
     card = load_avatar(tmp_path / "ada").info["fidelity"]
     assert card["baked"] == parts and card["lips"] == {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9}
-    assert card["measured"]["commit"] == "abc" and card["lse"] is None
+    assert card["measured"]["commit"] == "abc" and card["lse"] is None and "true mesh" not in card
 
     (tmp_path / "result.json").write_text(json.dumps({**result, "figures": {**figures, "geometry": None}}))
     write_card(tmp_path / "ada", tmp_path / "result.json")
