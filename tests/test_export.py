@@ -181,7 +181,8 @@ def test_the_fidelity_card_is_kept(ada: Path, tmp_path: Path) -> None:
     parts = {"frame": {"psnr": 39.0, "ssim": 0.99, "mse": 0.0001}, "seam_ratio": 1.1}
     figures = {
         "baked": parts, "true mesh": parts, "flicker_ratio": 1.1, "seam_ratio": 1.0, "teeth_sharpness": 0.8,
-        "lse": None, "lse_reason": "no weights", "geometry": {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9, "own_voice": {}},
+        "lse": None, "lse_reason": "no weights",
+        "geometry": {"aperture_mm": 1.2, "width_mm": 0.4, "closure": 0.9, "own_voice": {}},
     }  # fmt: skip
     result = {
         "figures": figures, "commit": "abc", "hardware": {"cores": 2}, "config": {"frames": "60"}, "inpaint_share": 0.08
