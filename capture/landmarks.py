@@ -233,6 +233,9 @@ def _quiet() -> Iterator[None]:
 
 
 def _solutions() -> Any:
+    blocked = "sounddevice" not in sys.modules
+    if blocked:  # MediaPipe would import it, and it opens PortAudio for good: the microphones as they are now
+        sys.modules["sounddevice"] = None  # type: ignore[assignment]
     try:
         import mediapipe
     except ImportError as error:
@@ -240,6 +243,9 @@ def _solutions() -> Any:
             "mediapipe", found="no such package", wanted="the optional extra `capture`",
             remedy="pip install -e .[capture], with Python 3.11 or 3.12 (on Linux on x86-64, macOS or Windows).",
         ) from error  # fmt: skip
+    finally:
+        if blocked:
+            del sys.modules["sounddevice"]
     return mediapipe.solutions
 
 

@@ -267,3 +267,10 @@ except MiravoxError as error:
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert "takes no more" in result.stdout, result.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_looking_for_faces_opens_no_sound_card() -> None:
+    """MediaPipe comes with an audio library that opens PortAudio as soon as it is imported."""
+    code = "import sys, numpy; from capture.landmarks import detect; detect([numpy.zeros((64, 64, 3), numpy.uint8)])"
+    done = subprocess.run([sys.executable, "-c", f"{code}; sys.exit('sounddevice' in sys.modules)"], cwd=ROOT)
+    assert done.returncode == 0
