@@ -25,7 +25,7 @@ from export.onnx import EXAMPLE, write_onnx
 from export.weights import load_networks
 from networks.audio_encoder import AudioEncoder, ConvBlock
 from networks.color import Color
-from networks.composition import LEAK, Composition
+from networks.composition import Composition
 from networks.contract import (
     AUDIO_ENCODER,
     COMPOSITION,
@@ -54,9 +54,9 @@ NAMES = tuple(network.name for network in PLAN_NETWORKS)
 class HalfConvolution(nn.Module):
     """A convolution in float16, its batch norm folded in."""
 
-    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d | None = None) -> None:
+    def __init__(self, convolution: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
         super().__init__()
-        folded = convolution if norm is None else fuse_conv_bn_eval(convolution.double(), norm.double())
+        folded = fuse_conv_bn_eval(convolution.double(), norm.double())
         assert folded.bias is not None
         self.weight, self.bias = frozen(folded.weight.half()), frozen(folded.bias.half())
         self.stride, self.padding, self.dilation = convolution.stride, convolution.padding, convolution.dilation
@@ -164,26 +164,11 @@ class HalfComposition(nn.Module):
 
     def __init__(self, composition: Composition) -> None:
         super().__init__()
-        self.config = composition.config
-        self.encoder = nn.ModuleList(HalfConvolution(cast(nn.Conv2d, c)) for c in composition.encoder)
-        self.decoder = nn.ModuleList(HalfConvolution(cast(nn.Conv2d, c)) for c in composition.decoder)
+        self.composition = composition.half()
 
     def forward(self, layers: Tensor) -> Tensor:
         """float32 [1, 6, side, side] -> sRGB float32 [1, 3, side, side] in [0, 1]."""
-        x, levels = layers.half(), []
-        for convolution in self.encoder:
-            x = F.leaky_relu(convolution(x), LEAK)
-            levels.append(x)
-        x = F.leaky_relu(self.decoder[0](x), LEAK)
-        for convolution, level in zip(list(self.decoder)[1:], (3, 2, 1, 0), strict=True):
-            if not self.config.dilated:
-                x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-            x = convolution(torch.cat([x, levels[level]], 1))
-            if level:
-                x = F.leaky_relu(x, LEAK)
-        if self.config.residual:
-            return torch.clamp(layers[:, 3:] + x.float(), 0, 1)
-        return torch.sigmoid(x.float())
+        return self.composition.finish(layers, self.composition.convolve(layers.half()).float())
 
 
 def frozen(weight: Tensor) -> nn.Parameter:

@@ -55,6 +55,10 @@ class Composition(nn.Module):
 
         H and W are multiples of 16 for the strided ones.
         """
+        return self.finish(layers, self.convolve(layers))
+
+    def convolve(self, layers: Tensor) -> Tensor:
+        """The convolutions alone: [B, 6, H, W] -> [B, 3, H, W], unbounded."""
         x, levels = layers, []
         for convolution in self.encoder:
             x = F.leaky_relu(convolution(x), LEAK)
@@ -66,6 +70,10 @@ class Composition(nn.Module):
             x = convolution(torch.cat([x, levels[level]], 1))
             if level:
                 x = F.leaky_relu(x, LEAK)
+        return x
+
+    def finish(self, layers: Tensor, x: Tensor) -> Tensor:
+        """What comes out of `convolve` -> sRGB [B, 3, H, W] in [0, 1]."""
         if self.config.residual:
             return torch.clamp(layers[:, 3:] + x, 0, 1)
         return torch.sigmoid(x)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from realtime.pipeline import Pipeline
     from realtime.stage_timer import StageTimer
 
+DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"  # NVIDIA's
+
 AnyPipeline: TypeAlias = "Pipeline | GpuPipeline"
 
 
@@ -50,7 +52,7 @@ def _has_tensorrt(avatar: Path) -> bool:
 def has_driver() -> bool:
     """Whether NVIDIA's driver is installed."""
     try:
-        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+        ctypes.CDLL(DRIVER)
     except OSError:
         return False
     return True
