@@ -19,6 +19,7 @@ COMMANDS = {
     "speech": "phones, visemes, presence and lips on speakers never heard",
     "sheet": "frames beside their phones",
     "stages": "what a frame costs, stage by stage",
+    "pixels": "what a frame costs against its size",
     "throughput": "frames a second of offline rendering",
     "startup": "from the process's start to the first frame; memory of a session",
     "sessions": "avatars at once, and viewers of one",

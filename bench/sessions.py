@@ -3,7 +3,8 @@
     python -m bench sessions --json F [--png F] [--counts 1 2 3] [--viewers 1 10 30] [--seconds 20]
 
 The server is a process of its own; the viewers are aiortc peers in this process, on the same cores, that take RTP in
-and decode nothing, in place of browsers elsewhere. Sessions say the sample recording, each from another place.
+and decode nothing, in place of browsers elsewhere. Sessions say the sample recording, each from another place. What
+they cost is the server's processor time: a straight line says what each further session or viewer adds.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import numpy as np
 from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from bench.browser import ROOT, ServerProcess
+from bench.linear import line
 from bench.startup import stats_of, talking_server
 from bench.throughput import write_wav
 from networks.contract import SAMPLE_RATE
@@ -88,8 +90,16 @@ class View:
             response.raise_for_status()
 
 
+def processor_seconds(server: ServerProcess) -> float:
+    """That the server has used so far, all its threads."""
+    import psutil
+
+    times = psutil.Process(server.process.pid).cpu_times()
+    return float(times.user + times.system)
+
+
 async def watch(server: ServerProcess, count: int, source: str, voices: list[bytes], seconds: float) -> Figures:
-    """`count` peers for so long: frames a second that each got, and what the server's frames took."""
+    """`count` peers for so long: frames a second that each got, what the server's frames took, and how many cores."""
     views = [View(server.address) for _ in range(count)]
     with nothing_decoded() as arrivals:
         async with aiohttp.ClientSession() as http:
@@ -100,11 +110,11 @@ async def watch(server: ServerProcess, count: int, source: str, voices: list[byt
                     await view.say(http, voice)
                 await asyncio.sleep(SETTLE_SECONDS)
                 before, frames = [a.frames for a in arrivals], await asyncio.to_thread(stats_of, server)
-                started = time.monotonic()
+                started, used = time.monotonic(), processor_seconds(server)
                 await asyncio.sleep(seconds)
                 got = [a.frames - b for a, b in zip(arrivals, before, strict=True)]
                 stats = await asyncio.to_thread(stats_of, server)
-                elapsed = time.monotonic() - started
+                elapsed, used = time.monotonic() - started, processor_seconds(server) - used
             finally:
                 await asyncio.gather(*(view.connection.close() for view in views))
     rendered, late, dropped = (
@@ -112,6 +122,7 @@ async def watch(server: ServerProcess, count: int, source: str, voices: list[byt
     )
     return {
         "p50_ms": stats["stages_ms"]["frame"]["p50"], "p99_ms": stats["stages_ms"]["frame"]["p99"],
+        "cores": used / elapsed,
         "fps": min(got, default=0) / elapsed,  # of the peer that got the fewest
         "late_share": late / max(1, rendered), "dropped_share": dropped / max(1, rendered + dropped),
     }  # fmt: skip
@@ -139,36 +150,54 @@ def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: flo
         for count in viewers:
             with ServerProcess(talking_server(avatar, "baked"), folder / "server.log") as server:
                 result["viewers"][str(count)] = asyncio.run(watch(server, count, "shared", [], seconds))
+    result["lines"] = {
+        kind: line([int(n) for n in result[kind]], [f["cores"] for f in result[kind].values()])
+        for kind in ("sessions", "viewers")
+        if len(result[kind]) > 1
+    }
     carried = [int(n) for n, f in result["sessions"].items() if f["p99_ms"] <= MOST_MS and f["fps"] > 24.5]
     return result | {"carried": max(carried, default=0)}
 
 
 def print_table(result: Figures) -> None:
-    print(f"{'':20} {'frame p50':>10} {'p99, ms':>10} {'fps':>8} {'late':>8} {'dropped':>8}")
+    print(f"{'':20} {'frame p50':>10} {'p99, ms':>10} {'cores':>8} {'fps':>8} {'late':>8} {'dropped':>8}")
     for kind in ("sessions", "viewers"):
         for count, f in result[kind].items():
             print(
-                f"{count + ' ' + kind:20} {f['p50_ms']:10.1f} {f['p99_ms']:10.1f} {f['fps']:8.2f} "
+                f"{count + ' ' + kind:20} {f['p50_ms']:10.1f} {f['p99_ms']:10.1f} {f['cores']:8.2f} {f['fps']:8.2f} "
                 f"{100 * f['late_share']:7.2f}% {100 * f['dropped_share']:7.2f}%"
             )
+    for kind, fit in result["lines"].items():
+        print(
+            f"each of the {kind} takes {fit['each']:.3f} cores of the server, besides {fit['base']:.2f} "
+            f"(R2 {fit['r2']:.3f})"
+        )
     print(f"sessions at once with every frame within {MOST_MS:.0f} ms (p99) and 25 fps: {result['carried']}")
 
 
 def plot(result: Figures, path: Path) -> None:
-    """99th percentile and frames a second against the number of sessions, and of viewers."""
+    """Frame time, frames a second and cores against the number of sessions, and of viewers."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.2))
-    for ax, kind in zip(axes, ("sessions", "viewers"), strict=True):
-        counts = [int(n) for n in result[kind]]
-        ax.plot(counts, [f["p99_ms"] for f in result[kind].values()], "o-", color="#3b6ea5", label="frame, p99, ms")
-        ax.plot(counts, [f["fps"] for f in result[kind].values()], "s-", color="#b5651d", label="frames a second")
-        ax.set_xlabel(kind)
-        ax.set_ylim(bottom=0)
-        ax.legend()
+    figure, axes = pyplot.subplots(2, 2, figsize=(9, 5.6), sharex="col")
+    for (upper, lower), kind in zip(axes.T, ("sessions", "viewers"), strict=True):
+        counts, found = [int(n) for n in result[kind]], list(result[kind].values())
+        upper.plot(counts, [f["p99_ms"] for f in found], "o-", color="#3b6ea5", label="frame, p99, ms")
+        upper.plot(counts, [f["fps"] for f in found], "s-", color="#b5651d", label="frames a second")
+        upper.legend(loc="lower right")
+        lower.plot(counts, [f["cores"] for f in found], "o", color="#3b6ea5", label="cores of the server")
+        if kind in result["lines"]:
+            fit, ends = result["lines"][kind], [0, counts[-1]]
+            label = f"{fit['base']:.2f} + {fit['each']:.3f} each"
+            lower.plot(ends, [fit["base"] + fit["each"] * n for n in ends], color="#222222", linewidth=1, label=label)
+        lower.set_xlabel(kind)
+        lower.set_xticks(counts)
+        lower.legend(loc="lower right")
+        for ax in (upper, lower):
+            ax.set_ylim(bottom=0)
     figure.tight_layout()
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=120)

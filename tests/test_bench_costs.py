@@ -31,6 +31,34 @@ def test_stages_add_up_to_the_frame(ada: Path, tmp_path: Path) -> None:
     assert (tmp_path / "stages.png").stat().st_size > 5000
 
 
+@pytest.mark.usefixtures("gl_context")
+def test_larger_frames_cost_more(ada: Path, tmp_path: Path) -> None:
+    """Four times the pixels are more work, less than four times: the encoder of speech does not grow."""
+    from bench.pixels import pixels, plot, print_table
+
+    avatar = load_avatar(ada)
+    result = pixels(avatar, avatar.sample, 1.2, "baked", [256, 1024])
+    small, large = result["pixels"]["256"], result["pixels"]["1024"]
+    assert small["megapixels"] == pytest.approx(0.065536) and large["megapixels"] == pytest.approx(1.048576)
+    assert large["encoding_ms"]["median"] > small["encoding_ms"]["median"]
+    assert small["frame_ms"]["median"] < large["frame_ms"]["median"]
+    fit = result["lines"]["frame_ms"]
+    for found in (small, large):
+        predicted = fit["base"] + fit["each"] * found["megapixels"]
+        assert predicted == pytest.approx(found["frame_ms"]["median"])
+    print_table(result)
+    plot(result, tmp_path / "pixels.png")
+    assert (tmp_path / "pixels.png").stat().st_size > 5000
+
+
+def test_a_line_tells_proportion_from_none() -> None:
+    from bench.linear import line
+
+    assert line([1, 2, 3], [5.0, 7.0, 9.0]) == pytest.approx({"base": 3, "each": 2, "r2": 1})
+    assert line([1, 2, 3], [1.0, 9.0, 1.0])["r2"] == pytest.approx(0, abs=1e-9)
+    assert line([1, 10, 30], [2.0, 2.0, 2.0]) == pytest.approx({"base": 2, "each": 0, "r2": 1})
+
+
 def test_reference_is_as_large_as_wav2lips_generator(torch: Any) -> None:
     """36 million parameters, 96 x 96 pixels; the exported network runs."""
     from bench.stages import reference_network
@@ -52,17 +80,21 @@ def test_startup_watches_the_server_itself(ada: Path) -> None:
 
 
 @pytest.mark.usefixtures("gl_context")
-def test_sessions_and_viewers_get_frames(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sessions_and_viewers_get_frames(ada: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """One session of its own voice, and one that two peers view: frames arrive at every peer."""
     from bench import sessions
     from realtime.avatar import load_avatar
 
     monkeypatch.setattr(sessions, "SETTLE_SECONDS", 2.0)
-    result = sessions.sessions(load_avatar(ada), [1], [2], 2.0)
+    result = sessions.sessions(load_avatar(ada), [1], [1, 2], 2.0)
     for figures in (result["sessions"]["1"], result["viewers"]["2"]):
+        assert 0.01 < figures["cores"] < 4
         assert 2 < figures["fps"] < 40 and 0 < figures["p50_ms"] <= figures["p99_ms"]
         assert 0 <= figures["late_share"] <= 1
+    assert set(result["lines"]) == {"viewers"}  # one point is no line
     sessions.print_table(result)
+    sessions.plot(result, tmp_path / "sessions.png")
+    assert (tmp_path / "sessions.png").stat().st_size > 5000
 
 
 def test_a_soak_tells_growth_from_warming_up() -> None:
