@@ -108,6 +108,11 @@ class Avatar:
         return self.folder / "sample.flac"
 
     @property
+    def marking(self) -> str:
+        """What everybody must be told who sees the avatar: that it is synthetic, and whose consent there is."""
+        return f"Synthetic: {self.name} is an avatar, what it says was never filmed. Consent: {self.info['consent']}."
+
+    @property
     def targets(self) -> tuple[str, ...]:
         """What the avatar is exported for."""
         return tuple(t for t in ("baked", "onnx", "tensorrt") if (self.folder / "targets" / t).is_dir())

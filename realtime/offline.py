@@ -39,7 +39,7 @@ def render(config: StreamConfig) -> str:
     arriving = blocks(padded, SAMPLES_PER_FRAME)
     started = perf_counter()
     with (
-        Recorder(config.record, size) as recorder,
+        Recorder(config.record, size, avatar.name, avatar.marking) as recorder,
         open_pipeline(avatar, ring, config.target, size) as pipeline,
         ThreadPoolExecutor(1) as encoder,  # a frame is encoded while the next one is painted
     ):

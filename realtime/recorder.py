@@ -29,8 +29,9 @@ class Recorder:
     deleted on leaving with one (an interruption included).
     """
 
-    def __init__(self, path: Path, size: int) -> None:
-        """Opens the file for frames of size x size pixels (an even number).
+    def __init__(self, path: Path, size: int, name: str, marking: str) -> None:
+        """Opens the file for frames of size x size pixels (an even number). The avatar's name and marking go into its
+        metadata, as title and comment.
 
         Raises MiravoxError if it can't be written there.
         """
@@ -46,6 +47,7 @@ class Recorder:
             found = f"a place that cannot be written ({error.strerror})"
             raise self._error(found, "Make the folder, or choose another one.") from error
         self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        self._container.metadata.update(title=name, comment=marking)
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=X264)
         self._video.width = self._video.height = size
         self._video.pix_fmt = "yuv420p"

@@ -88,7 +88,8 @@ class Server:
         session = Session(self.avatar, self.config.target, self.size, self.config.device, self.totals)
         try:
             if self.config.record is not None:
-                session.taps.append(StreamRecorder(self._next_recording(self.config.record), self.size))
+                path = self._next_recording(self.config.record)
+                session.taps.append(StreamRecorder(path, self.size, self.avatar.name, self.avatar.marking))
             await session.load()
         except BaseException:  # cancellation, too, must leave no thread behind
             await session.close()
@@ -238,6 +239,7 @@ class Server:
         return web.json_response(
             {
                 "avatar": self.avatar.name,
+                "marking": self.avatar.marking,
                 "size_pixels": self.size,
                 "frame_rate": FRAME_RATE,
                 "lookahead_ms": 1000 * self.avatar.lookahead_samples / SAMPLE_RATE,

@@ -28,9 +28,9 @@ class StreamRecorder:
     The recording begins with the first frame. A full disk ends the recording with an error line, not the session.
     """
 
-    def __init__(self, path: Path, size: int) -> None:
-        """Raises MiravoxError if the file cannot be written there."""
-        self._recorder = Recorder(path, size)
+    def __init__(self, path: Path, size: int, name: str, marking: str) -> None:
+        """Arguments of Recorder. Raises MiravoxError if the file cannot be written there."""
+        self._recorder = Recorder(path, size, name, marking)
         self._queue: queue.Queue[Frame | Block | None] = queue.Queue()
         self._room = threading.Semaphore(MAX_QUEUED_FRAMES)
         self._early: deque[Block] = deque()

@@ -167,6 +167,7 @@ def write_tone(path: Path) -> Path:
 def test_from_the_button_to_lips_that_move_with_the_speech(open_page: OpenPage, server: Server, ada: Path) -> None:
     page = open_page()
     assert page.state == "idle" and page.text("#start") == "Start" and page.text("#name") == "Ada"
+    assert page.text("#synthetic") == "Synthetic" and "nobody is portrayed" in page.text("#marking")
     page.start()
     page.run(WATCH_LIPS, mouth_view(load_avatar(ada)).region)
     assert page.text("#start") == "Stop" and page.session in server.ids

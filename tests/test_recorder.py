@@ -22,6 +22,7 @@ from realtime.yuv import FrameConverter
 GREYS = [(255, 255, 255), (0, 0, 0), (128, 128, 128)]
 COLORS = [*GREYS, (200, 150, 120), (30, 60, 90), (255, 0, 0), (0, 255, 0), (0, 0, 255)]
 SIZE = 128
+MARK = ("Ada", "Synthetic: Ada is an avatar. Consent: nobody is portrayed.")
 
 
 def solid(color: tuple[int, int, int], size: int = SIZE) -> av.VideoFrame:
@@ -33,7 +34,7 @@ def noisy(rng: np.random.Generator) -> av.VideoFrame:
 
 
 def record(path: Path, frames: list[av.VideoFrame], speech: NDArray[np.float32]) -> None:
-    with Recorder(path, SIZE) as recorder:
+    with Recorder(path, SIZE, *MARK) as recorder:
         for k, (picture, block) in enumerate(zip(frames, blocks(speech, SAMPLES_PER_FRAME), strict=True)):
             recorder.write_speech(block)
             recorder.write_frame(k, picture)
@@ -47,6 +48,12 @@ def bt709_to_rgb(frame: av.VideoFrame) -> NDArray[np.float64]:
     )
     luma, blue, red = (y - 16) / 219, (cb - 128) / 224 * 1.8556, (cr - 128) / 224 * 1.5748
     return np.array([luma + red, luma - (0.0722 * blue + 0.2126 * red) / 0.7152, luma + blue]) * 255
+
+
+def test_a_recording_says_that_it_is_synthetic(tmp_path: Path) -> None:
+    record(tmp_path / "a.mp4", [solid(GREYS[0])], np.zeros(640, np.float32))
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        assert (container.metadata["title"], container.metadata["comment"]) == MARK
 
 
 def test_colours_are_bt709_limited_and_say_so(tmp_path: Path) -> None:
@@ -83,7 +90,7 @@ def test_frames_and_speech_are_on_the_sample_clock(tmp_path: Path) -> None:
 
 
 def test_a_frame_left_out_keeps_the_others_in_time(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "a.mp4", SIZE) as recorder:
+    with Recorder(tmp_path / "a.mp4", SIZE, *MARK) as recorder:
         for k in (0, 1, 5, 6):
             recorder.write_frame(k, solid((k * 30, 0, 0)))
         recorder.write_speech(Block(0, np.zeros(640 * 7, np.float32)))
@@ -100,7 +107,7 @@ def test_a_single_frame_and_the_header_in_front(tmp_path: Path) -> None:
 
 
 def test_wrong_calls_are_refused(tmp_path: Path) -> None:
-    with Recorder(tmp_path / "a.mp4", SIZE) as recorder:
+    with Recorder(tmp_path / "a.mp4", SIZE, *MARK) as recorder:
         recorder.write_frame(3, solid((0, 0, 0)))
         with pytest.raises(ValueError, match="frame 3 comes after frame 3"):
             recorder.write_frame(3, solid((0, 0, 0)))
@@ -113,7 +120,7 @@ def test_wrong_calls_are_refused(tmp_path: Path) -> None:
 def test_an_earlier_recording_is_replaced_at_the_end_only(tmp_path: Path) -> None:
     path = tmp_path / "a.mp4"
     path.write_bytes(b"earlier")
-    with pytest.raises(KeyboardInterrupt), Recorder(path, SIZE) as recorder:
+    with pytest.raises(KeyboardInterrupt), Recorder(path, SIZE, *MARK) as recorder:
         recorder.write_frame(0, solid((0, 0, 0)))
         raise KeyboardInterrupt
     assert path.read_bytes() == b"earlier" and list(tmp_path.iterdir()) == [path]
@@ -149,7 +156,7 @@ def test_a_place_that_cannot_be_written(tmp_path: Path, place: Callable[[Path], 
     path = place(tmp_path)
     before = set(tmp_path.rglob("*"))
     with pytest.raises(MiravoxError) as caught:
-        Recorder(path, SIZE)
+        Recorder(path, SIZE, *MARK)
     assert caught.value.thing == str(path) and "\n" not in str(caught.value)
     assert set(tmp_path.rglob("*")) == before
 

@@ -225,6 +225,8 @@ def test_the_sample_becomes_a_video(ada: Path, tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stderr) == (0, "")
     assert "out/ada.mp4" in done.stdout
+    with av.open(str(tmp_path / "out" / "ada.mp4")) as video:
+        assert "Synthetic: Ada" in video.metadata["comment"] and "nobody is portrayed" in video.metadata["comment"]
     images = frames_of(tmp_path / "out" / "ada.mp4")
     assert len(images) > 25 and images[0].shape == (512, 512, 3)
 

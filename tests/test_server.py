@@ -53,6 +53,7 @@ def offer_sdp(audio: bool = True, video: bool = True) -> str:
 def test_health_config_and_page(server: LiveServer) -> None:
     assert server.get("/health") == (200, {"status": "ok", "avatar": "Ada"})
     config = server.get("/config")[1]
+    assert "Synthetic" in config["marking"] and "nobody is portrayed" in config["marking"]
     assert config["lookahead_ms"] == 112.5 and config["frame_rate"] == 25 and config["shared"] is None
     for path in ("/", "/client.js", "/style.css", "/poster.jpg"):
         status, content = server.get(path)

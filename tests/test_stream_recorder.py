@@ -22,6 +22,7 @@ from test_recorder import noisy, room_for, solid
 from test_run_stream import write_wav
 
 SIZE = 128
+MARK = ("Ada", "Synthetic: Ada is an avatar. Consent: nobody is portrayed.")
 LOOKAHEAD = 1800  # samples that come before the frame which they complete
 BLACK, WHITE = (0, 0, 0), (255, 255, 255)
 
@@ -64,7 +65,7 @@ def test_picture_and_speech_begin_together_and_stay_in_time(tmp_path: Path, firs
     """A flash and a click at frame 30, from whichever frame on is recorded."""
     speech = hum(50)
     click_at(speech, 30)
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     stream(recorder, speech, {k: WHITE if k == 30 else BLACK for k in range(first, 47)})
     recorder.close()
     times = frame_times(tmp_path / "a.mp4")
@@ -90,7 +91,7 @@ def test_nothing_of_the_speech_is_lost_and_dropped_frames_keep_time(
     count = 4 * MAX_QUEUED_FRAMES
     speech = hum(count + 3)
     click_at(speech, count - 2)
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     stream(recorder, speech, dict.fromkeys(range(count - 5), BLACK))
     assert count - 5 - MAX_QUEUED_FRAMES - 1 <= recorder.dropped <= count - 5 - MAX_QUEUED_FRAMES
     disk.set()
@@ -110,7 +111,7 @@ def test_nothing_of_the_speech_is_lost_and_dropped_frames_keep_time(
 
 def test_speech_is_kept_for_the_first_frame_but_not_forever(tmp_path: Path) -> None:
     """Nobody looks for a minute: a minute of speech is not kept."""
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     stream(recorder, hum(60 * 25), {60 * 25 - 3: BLACK})
     recorder.close()
     assert sum(len(block.samples) for block in recorder._early) <= EARLY_SAMPLES + BLOCK_SAMPLES
@@ -119,7 +120,7 @@ def test_speech_is_kept_for_the_first_frame_but_not_forever(tmp_path: Path) -> N
 
 def test_speech_from_before_the_recorder_is_silence(tmp_path: Path) -> None:
     """A frame that was drawn before the recorder joined shows speech that it has not heard."""
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     recorder.frame(frame(10))
     click = np.full(SAMPLES_PER_FRAME, 0.9, np.float32)
     recorder.speech(Block(SAMPLES_PER_FRAME * 20, np.zeros(0, np.float32)))  # of a new epoch
@@ -134,14 +135,14 @@ def test_speech_from_before_the_recorder_is_silence(tmp_path: Path) -> None:
 
 def test_without_a_frame_there_is_no_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """Nobody opened the page: that is told."""
-    StreamRecorder(tmp_path / "a.mp4", SIZE).close()
+    StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK).close()
     assert list(tmp_path.iterdir()) == []
     assert [r.levelno for r in caplog.records] == [logging.ERROR]
     assert "a.mp4: found not one frame until the end" in caplog.text
 
 
 def test_a_session_that_failed_has_said_so_itself(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     stream(recorder, hum(3), {})
     recorder.close()
     assert list(tmp_path.iterdir()) == [] and caplog.records == []
@@ -151,7 +152,7 @@ def test_a_full_disk_ends_the_recording_with_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     rng = np.random.default_rng(0)
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     with room_for(100_000):
         for k in range(MAX_QUEUED_FRAMES):
             recorder.frame(Frame(k, noisy(rng)))
@@ -169,7 +170,7 @@ def test_a_full_disk_ends_the_recording_with_one_line(
 
 
 def test_another_fault_is_told_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE)
+    recorder = StreamRecorder(tmp_path / "a.mp4", SIZE, *MARK)
     recorder.frame(frame(3))
     recorder.frame(frame(3))
     recorder.close()

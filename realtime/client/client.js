@@ -777,7 +777,8 @@ function download(blob, extension) {
   const anchor = document.createElement('a');
   const stamp = new Date().toISOString().slice(0, 19).replace(/[:T]/g, '-');
   anchor.href = URL.createObjectURL(blob);
-  anchor.download = `miravox-${(config?.avatar ?? 'avatar').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-')}-${stamp}.${extension}`;
+  const name = (config?.avatar ?? 'avatar').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
+  anchor.download = `miravox-${name}-synthetic-${stamp}.${extension}`;
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
 }
@@ -836,6 +837,8 @@ function render() {
   byId('name').textContent = config?.avatar ?? 'Miravox';
   document.title = config ? `${config.avatar} · Miravox` : 'Miravox';
   video.setAttribute('aria-label', avatarName());
+  byId('marking').textContent = config?.marking ?? '';
+  byId('marking').hidden = !config;
   byId('start').textContent = running ? 'Stop' : 'Start';
   byId('start').classList.toggle('running', running);
   renderSources();
