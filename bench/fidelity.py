@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from bench.articulation import held_out_articulation
+from bench.articulation import Labelled, articulation, held_out_articulation
 from bench.record import show
 from networks.contract import FRAME_RATE, REGIONS, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
@@ -48,7 +48,7 @@ from studio.speech_curves import expression_curves
 from training import metrics
 from training.dataset import Dataset, FaceMaps, Take, load_dataset
 from training.inpaint import Inpaint, chin_heights
-from training.phones import data_folder, load_utterances
+from training.phones import Utterance, data_folder, load_utterances
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -362,7 +362,7 @@ def fidelity(
         images |= dataset.frames({f for piece in silent for f in piece})
         figures |= {name: watched(name, avatar, name, pieces) for name in (TRUE_MESH, TRUE_FACE)}
         figures[AT_REST] = watched(AT_REST, avatar, "onnx", silent)
-    figures["geometry"] = geometry(avatar)
+    figures["geometry"] = geometry(avatar, dataset)
     figures["lse"], figures["lse_reason"] = None, "no weights of SyncNet were given (--syncnet)"
     if syncnet is not None:
         reenactment = Reenactment(avatar, dataset, inpaint, networks[-1])
@@ -373,16 +373,24 @@ def fidelity(
     return figures, float(np.mean(shares))
 
 
-def geometry(avatar: Avatar) -> dict[str, object] | None:
-    """Lips against the studio's on held-out speech of her own voice, and of speakers never heard; None for a person who
-    was captured, whose true lips nobody knows.
+def geometry(avatar: Avatar, dataset: Dataset) -> dict[str, object]:
+    """Lips against the studio's on held-out speech of her own voice, and of speakers never heard; those of a person who
+    was captured against the tracked ones, on the dataset's held-out takes (closures where their phones are known).
     """
-    if avatar.info["provenance"]["dataset"].get("generator") != "studio":
-        return None
-    spoken = held_out_articulation(avatar)
+    if avatar.info["provenance"]["dataset"].get("generator") == "studio":
+        spoken = held_out_articulation(avatar)
+    else:
+        takes = [
+            Labelled(
+                Utterance(t.corpus, t.name, t.frames / FRAME_RATE, "", t.phones, held_out=True), t.speech,
+                dataset.expression[t.first : t.end],
+            )
+            for t in dataset.takes if t.held_out
+        ]  # fmt: skip
+        spoken = {"own voice": articulation(avatar, takes, dataset.basis)}
     own = spoken["own voice"]
     keys = {"aperture_mm": "aperture_error_mm", "width_mm": "width_error_mm", "closure": "closure"}
-    return {name: own[key] for name, key in keys.items()} | {"own_voice": own, "never_heard": spoken["never heard"]}
+    return {n: own[key] for n, key in keys.items()} | {"own_voice": own, "never_heard": spoken.get("never heard")}
 
 
 def lse(reenactment: Reenactment, takes: list[Take], weights: Path) -> dict[str, object]:
@@ -468,8 +476,8 @@ def table(figures: Figures, share: float) -> str:
         cells.append(f"{jitter['predicted']:.2f} ({jitter['true']:.2f})" if jitter else "-")
         lines.append(f"| {network} | {' | '.join(cells)} |")
     lips = figures["geometry"]
-    if isinstance(lips, dict):
-        lines += _lips_table(lips)
+    assert isinstance(lips, dict)
+    lines += _lips_table(lips)
     lines += ["", f"The inpaint region is {100 * share:.1f} % of the frame."]
     sync = figures["lse"]
     if isinstance(sync, dict):
@@ -484,19 +492,25 @@ def table(figures: Figures, share: float) -> str:
 
 
 def _lips_table(lips: dict[str, Any]) -> list[str]:
-    """Against the studio's own."""
+    """Against the studio's own, or as tracked."""
     lines = [
         "", "| lips, held-out speech | aperture, mm (95 %) | correlation | width, mm | P B M closed (95 %) |"
         " open vowels closed |", "|---|---|---|---|---|---|",
     ]  # fmt: skip
     for name, f in (("own voice", lips["own_voice"]), ("voices never heard", lips["never_heard"])):
+        if f is None:
+            continue
         low, high = f["aperture_error_interval"]
         closures, vowels = f["counts"]["closures"], f["counts"]["vowels"]
         least, most = closures["interval"]
+        closed, open_closed = "not known", "not known"  # without phones
+        if closures["of"]:
+            closed = f"{100 * closures['share']:.0f} % of {closures['of']} ({100 * least:.0f} to {100 * most:.0f})"
+        if vowels["of"]:
+            open_closed = f"{100 * vowels['share']:.1f} % of {vowels['of']}"
         lines.append(
             f"| {name} | {f['aperture_error_mm']:.2f} ({low:.2f} to {high:.2f}) | {f['aperture_correlation']:.2f} |"
-            f" {f['width_error_mm']:.2f} | {100 * closures['share']:.0f} % of {closures['of']} ({100 * least:.0f} to"
-            f" {100 * most:.0f}) | {100 * vowels['share']:.1f} % of {vowels['of']} |"
+            f" {f['width_error_mm']:.2f} | {closed} | {open_closed} |"
         )
     return lines
 

@@ -77,6 +77,10 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         metavar="TAKE",
         help="takes not trained on; by default the last tenth",
     )
+    parser.add_argument(
+        "--labels", type=Path, metavar="F",
+        help="phone timings of the recordings, one JSON object a line, for lips that close on P, B and M",
+    )  # fmt: skip
     parser.add_argument("--licence", default="all rights reserved", help="of the footage")
     return parser.parse_args(arguments, argparse.Namespace(command="make"))
 
@@ -90,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         folder = "".join(c if c.isalnum() else "-" for c in o.name.lower())
         job = Job(
             tuple(o.videos), o.name, o.consent, o.out or Path("build/capture") / folder, o.encoder, o.landmarks, o.side,
-            o.model, o.modes, o.steps, o.licence, o.anyway, tuple(o.held_out),
+            o.model, o.modes, o.steps, o.licence, o.anyway, tuple(o.held_out), o.labels,
         )  # fmt: skip
         return run(job, o.only)
     except MiravoxError as error:

@@ -27,6 +27,9 @@ from capture.video import LosslessVideo, Take, write_wav, writing
 from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from networks.template import build_template
 from realtime.errors import MiravoxError
+from training.phones import PHONE_RATE, read_labels
+
+Phones = tuple[tuple[str, int, int], ...]  # (ARPAbet phone, start, duration), units of 10 ms
 
 DATASET_VERSION = 1
 HELD_OUT_SHARE = 0.1
@@ -72,6 +75,7 @@ class Summary:
 def write_dataset(
     out: Path, name: str, takes: Sequence[Take], landmarks: Sequence[Landmarks], track: Track, model: MorphableModel,
     provenance: dict[str, Any], licence: dict[str, str], held_out: Collection[str] = (),
+    phones: Sequence[Phones] = (),
 ) -> Summary:  # fmt: skip
     """Writes the dataset folder `out`; until it is complete it is called `out`.part.
 
@@ -80,19 +84,20 @@ def write_dataset(
         track: frames of all takes, one take after the other.
         provenance: where the video comes from.
         held_out: names of the takes that are not trained on; none: the last tenth.
+        phones: of each take, if they are known: training then closes the lips on P, B and M with more care.
     """
     pieces, silent = plan(takes, landmarks, track, model, held_out)
     part = out.with_name(out.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     with writing(out):
-        summary = _write(part, name, takes, pieces, silent, track, model, provenance, licence)
+        summary = _write(part, name, takes, pieces, silent, track, model, provenance, licence, phones)
         part.rename(out)
     return summary
 
 
 def _write(
     part: Path, name: str, takes: Sequence[Take], pieces: Sequence[Piece], silent: bool, track: Track,
-    model: MorphableModel, provenance: dict[str, Any], licence: dict[str, str],
+    model: MorphableModel, provenance: dict[str, Any], licence: dict[str, str], phones: Sequence[Phones],
 ) -> Summary:  # fmt: skip
     (part / "speech").mkdir(parents=True)
     starts = _starts(takes)
@@ -110,7 +115,8 @@ def _write(
             write_wav(part / "speech" / f"{piece_name}.wav", cut.speech)
             rows.append({
                 "name": piece_name, "first": first, "end": first + piece.frames, "speech": f"speech/{piece_name}.wav",
-                "split": "held_out" if piece.held_out else "train", "corpus": "capture", "id": piece_name, "phones": [],
+                "split": "held_out" if piece.held_out else "train", "corpus": "capture", "id": piece_name,
+                "phones": within(phones[piece.take], piece.first, piece.end) if phones else [],
             })  # fmt: skip
             order.append(starts[piece.take] + np.arange(piece.first, piece.end))
             first += piece.frames
@@ -152,6 +158,40 @@ def _names(takes: Sequence[Take], pieces: Sequence[Piece]) -> list[str]:
 def _starts(takes: Sequence[Take]) -> list[int]:
     """Where each take begins among the frames of all takes."""
     return [int(n) for n in np.cumsum([0, *(t.frame_count for t in takes)])[:-1]]
+
+
+# -- what is said in them ---------------------------------------------------------------------------------------------
+
+
+def within(phones: Phones, first: int, end: int) -> Phones:
+    """The phones of frames first .. end - 1, in the time of a take that begins at `first`; cut at its ends."""
+    begin, stop = (round(f * PHONE_RATE / FRAME_RATE) for f in (first, end))
+    cut = ((phone, max(start, begin), min(start + length, stop)) for phone, start, length in phones)
+    return tuple((phone, start - begin, until - start) for phone, start, until in cut if until > start)
+
+
+def labelled(kept: Path, labels: Path) -> list[Phones]:
+    """The phones of each take of the folder `kept` (footage.save_takes), in the take's own time.
+
+    Args:
+        labels: a file of training.phones.read_labels; an id is a recording's name without its ending.
+
+    Raises MiravoxError if it is malformed or knows none of the recordings.
+    """
+    info = json.loads((kept / "takes.json").read_text())
+    known = {u.id: u.phones for u in read_labels(labels)}
+    names = [Path(row["recording"]).stem for row in info["takes"]]
+    if not known.keys() & set(names):
+        raise MiravoxError(
+            str(labels), found=f"labels of {', '.join(sorted(known)[:3]) or 'nothing'}",
+            wanted=f"some of {', '.join(sorted(set(names))[:3])}", remedy="Name labels after the recordings.",
+        )  # fmt: skip
+    moved = round(info["correction"] * PHONE_RATE)
+    found = []
+    for row, name in zip(info["takes"], names, strict=True):
+        phones = tuple((phone, start + moved, length) for phone, start, length in known.get(name, ()))
+        found.append(within(phones, row["begin"], row["begin"] + row["end"] - row["first"]))
+    return found
 
 
 # -- which frames become which take -----------------------------------------------------------------------------------

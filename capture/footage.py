@@ -387,7 +387,8 @@ def save_takes(footage: Footage, kept: Path) -> None:
         shot, recording = footage.shots[index], take.recording
         takes.append({
             "name": take.name, "shot": shot.take.name, "first": first, "end": end, "recording": str(recording.path),
-            "picture": [recording.width, recording.height], "crop": dataclasses.asdict(shot.crop),
+            "begin": int(take.first), "picture": [recording.width, recording.height],
+            "crop": dataclasses.asdict(shot.crop),
         })  # fmt: skip
     with writing(kept):
         save_file(tensors, kept / "landmarks.safetensors")

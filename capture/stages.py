@@ -67,6 +67,7 @@ class Job:
     licence: str
     anyway: bool
     held_out: tuple[str, ...] = ()  # names of takes; none: the last tenth
+    labels: Path | None = None  # phone timings
 
     def inputs(self, stage: str) -> list[str]:
         """What a stage's result depends on, besides the stage before it."""
@@ -80,7 +81,7 @@ class Job:
         if stage == "track":
             return [_stamp(self.model), str(self.modes)]
         if stage == "dataset":
-            return [self.name, self.licence, *self.held_out]
+            return [self.name, self.licence, *self.held_out, *([] if self.labels is None else [_stamp(self.labels)])]
         if stage == "train":
             return [str(self.steps)]
         return [self.name, self.consent] if stage == "pack" else []
@@ -333,7 +334,7 @@ def _track(job: Job) -> int:
 
 
 def _dataset(job: Job) -> int:
-    from capture.dataset import write_dataset
+    from capture.dataset import labelled, write_dataset
     from capture.morphable_model import load_morphable_model
     from capture.track import load_track
 
@@ -346,6 +347,7 @@ def _dataset(job: Job) -> int:
     summary = write_dataset(
         job.work / "dataset", job.name, takes, landmarks, load_track(job.work / "track" / "track.safetensors"),
         load_morphable_model(job.model), provenance, {"frames": job.licence}, job.held_out,
+        labelled(job.work / "check", job.labels) if job.labels else (),
     )  # fmt: skip
     (job.work / "dataset" / "summary.json").write_text(json.dumps(dataclasses.asdict(summary), indent=1) + "\n")
     return 0

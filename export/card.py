@@ -30,8 +30,7 @@ def write_card(avatar: Path, result: Path) -> None:
             if isinstance(parts, dict) and "frame" in parts and name not in BOUNDS
         }
         card |= {name: figures[name] for name in SUMMARY}
-        lips = figures["geometry"]  # None: a captured person's
-        card["lips"] = None if lips is None else {k: lips[k] for k in LIPS}
+        card["lips"] = {k: figures["geometry"][k] for k in LIPS}
         card["measured"] = {
             "commit": measured["commit"], "hardware": measured["hardware"], "frames": measured["config"]["frames"],
             "inpaint_share": measured["inpaint_share"],

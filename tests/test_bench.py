@@ -90,8 +90,12 @@ def test_fidelity_measures_every_network_and_the_thesis_stands_beside(measured_l
     assert "Table 4.5, six actors | not said | 37.79" in text and "| onnx | face | 28.13 |" in text
     assert "| own voice | 1.20 (1.00 to 1.40) | 0.80 | 0.50 | 90 % of 19 (69 to 97) | 5.0 % of 60 |" in text
     assert "LSE: no weights" in text and "8.0 % of the frame" in text
-    captured = table({"onnx": figures, "geometry": None, "lse": None, "lse_reason": "no weights"}, 0.08)
-    assert "| onnx | face | 28.13 |" in captured and "own voice" not in captured and "8.0 % of the frame" in captured
+    nothing = {"share": None, "of": 0, "interval": (0, 1)}
+    unlabelled = {**measured_lips, "counts": {"closures": nothing, "vowels": nothing}}
+    captured = {"own_voice": unlabelled, "never_heard": None}
+    text = table({"onnx": figures, "geometry": captured, "lse": None, "lse_reason": "no weights"}, 0.08)
+    assert "| own voice | 1.20 (1.00 to 1.40) | 0.80 | 0.50 | not known | not known |" in text
+    assert "never heard" not in text and "8.0 % of the frame" in text
 
 
 def test_errors_are_coloured_by_size() -> None:
@@ -175,13 +179,43 @@ def test_held_out_takes_are_masked_for_the_widest_jaw_of_training(ada: Path, dat
     assert widest_expression(avatar, dataset) is None
 
 
-def test_a_captured_person_has_no_true_lips(ada: Path) -> None:
+def test_a_captured_persons_lips_are_held_against_the_tracked_ones(ada: Path, data_folder: Path) -> None:
+    """On held-out takes alone; closures only where phones are known."""
+    from bench.articulation import LipTracker, template_basis
     from bench.fidelity import geometry, widest_expression
+    from studio.face_model import load_face_model
+    from studio.speech_curves import expression_curves
+    from training.phones import load_utterances
 
     avatar = load_avatar(ada)
     captured = replace(avatar, info={**avatar.info, "provenance": {"dataset": {"generator": "capture"}}})
-    silent: Any = SimpleNamespace(takes=[SimpleNamespace(held_out=False, phones=())])
-    assert geometry(captured) is None and widest_expression(captured, silent) is None
+    utterance = next(u for u in load_utterances(data_folder) if u.corpus == "grid_s1" and u.held_out)
+    basis, names = template_basis(avatar), load_face_model().expression_names
+    curves = expression_curves(utterance.phones, 75, names)
+    take = SimpleNamespace(
+        corpus="capture", name="a", first=10, end=85, frames=75, held_out=True, phones=utterance.phones,
+        speech=utterance.path(data_folder),
+    )  # fmt: skip
+    silent = SimpleNamespace(first=0, end=10, held_out=False, phones=())
+    whole = np.concatenate([np.zeros((10, len(names)), np.float32), curves])
+    dataset: Any = SimpleNamespace(takes=[silent, take], basis=basis, expression=whole)
+    found: Any = geometry(captured, dataset)
+    assert found["never_heard"] is None and found["own_voice"]["counts"]["closures"]["of"] > 0
+    assert found["own_voice"]["recordings"] == 1 and found["own_voice"]["frames"] == 75
+    assert found["aperture_mm"] < 3 and found["own_voice"]["aperture_correlation"] > 0.5
+    # Without phones there is nothing to close on.
+    take.phones = ()
+    found = geometry(captured, dataset)
+    assert found["closure"] is None and found["own_voice"]["open_vowel_mm"] is None and found["aperture_mm"] < 3
+    # Another truth, another error: the jaw hangs.
+    jaw = np.zeros(len(names), np.float32)
+    jaw[names.index("jawOpen")] = 0.3
+    tracker = LipTracker(avatar, basis)
+    further = tracker.true(jaw).gap - tracker.rest_gap
+    dataset.expression = np.linspace(0.9, 1.1, 85, dtype=np.float32)[:, None] * jaw
+    hanging: Any = geometry(captured, dataset)
+    assert further > 3 and hanging["aperture_mm"] > found["aperture_mm"]
+    assert widest_expression(captured, dataset) is None
 
 
 def test_own_voice_is_that_of_most_filmed_speech(ada: Path) -> None:

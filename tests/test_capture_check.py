@@ -285,6 +285,8 @@ def test_light_and_sharpness(good: Footage) -> None:
 def test_takes_are_kept(good: Footage, kept: Path) -> None:
     loaded, fresh = load_takes(kept / "check"), good.takes()
     assert [t.name for t, _ in loaded] == [t.name for t, _ in fresh] and len(loaded) >= 2
+    rows = json.loads((kept / "check" / "takes.json").read_text())["takes"]
+    assert [row["begin"] for row in rows] == [t.first for t, _ in fresh]
     (take, marks), (wanted, found) = loaded[-1], fresh[-1]
     assert (take.width, take.height, take.frame_count) == (512, 512, wanted.frame_count)
     assert all(np.array_equal(a, b) for a, b in zip(take.frames, wanted.frames, strict=True))
@@ -343,10 +345,15 @@ def test_finished_stages_are_kept(job: Job, log: list[str]) -> None:
     assert run(dataclasses.replace(job, modes=40), None) == 0
     assert log == ["track", "dataset", "train", "export", "pack"], "what went into it has changed"
     log.clear()
+    labels = job.work.with_name("labels.jsonl")
+    labels.write_text('{"id": "a", "seconds": 1, "phones": []}')
+    assert run(dataclasses.replace(job, modes=40, labels=labels), None) == 0
+    assert log == ["dataset", "train", "export", "pack"], "labels do not move the track"
+    log.clear()
     moved = job.videos[0].with_name("elsewhere")
     moved.mkdir()
     video = job.videos[0].rename(moved / job.videos[0].name)
-    job = dataclasses.replace(job, videos=(video,), modes=40)
+    job = dataclasses.replace(job, videos=(video,), modes=40, labels=labels)
     assert run(job, None) == 0 and not log, "the same file at another place"
     video.write_bytes(video.read_bytes() + b"\0")
     assert run(job, None) == 0 and log == list(stages.STAGES)

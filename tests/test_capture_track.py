@@ -552,9 +552,10 @@ def test_a_dataset_is_read_by_training(tracked: Tracked, model: MorphableModel, 
     out = tmp_path / "dataset"
     summary = capture_dataset.write_dataset(
         out, "Somebody", tracked.takes, tracked.landmarks, tracked.track, model, {"videos": ["a.mp4"]},
-        {"frames": "none"}, held_out=("take1",),
+        {"frames": "none"}, held_out=("take1",), phones=[(), (("M", 3, 5),)],
     )  # fmt: skip
     data: Dataset = load_dataset(out)
+    assert [t.phones for t in data.takes] == [(), (("M", 3, 5),)]
     assert [t.held_out for t in data.takes] == [False, True]
     assert summary.frames == len(data.pose) == data.takes[-1].end and not summary.source_silent
     assert data.provenance["generator"] == "capture"
@@ -570,6 +571,25 @@ def test_a_dataset_is_read_by_training(tracked: Tracked, model: MorphableModel, 
     assert np.linalg.norm(seen - tracked.landmarks[1].points[0, 4]) < 6  # 4 mm
     info = json.loads((out / "dataset.json").read_text())
     assert info["width"] == 512 and info["camera"]["fx"] == pytest.approx(tracked.track.view.focal)
+
+
+def test_phones_are_those_of_the_take(tmp_path: Path) -> None:
+    """A take that begins at frame 25 of its recording, whose sound was moved 0.1 s back."""
+    rows = [
+        {"name": "a", "recording": "/somewhere/a.mp4", "begin": 25, "first": 5, "end": 30},
+        {"name": "b", "recording": "/somewhere/b.mp4", "begin": 0, "first": 0, "end": 25},
+    ]
+    (tmp_path / "takes.json").write_text(json.dumps({"correction": -0.1, "takes": rows}))
+    labels = tmp_path / "labels.jsonl"
+    phones = [["P", 90, 10], ["AH1", 100, 30], ["SIL", 130, 60], ["M", 190, 40], ["B", 230, 10]]
+    labels.write_text(json.dumps({"id": "a", "seconds": 3, "phones": phones}))
+    # Frame 25 is at 100 units: the sound moved, the first vowel begins at 90.
+    found = capture_dataset.labelled(tmp_path, labels)
+    assert found == [(("AH1", 0, 20), ("SIL", 20, 60), ("M", 80, 20)), ()]
+    assert capture_dataset.within(found[0], 10, 22) == (("SIL", 0, 40), ("M", 40, 8))
+    labels.write_text(json.dumps({"id": "c", "seconds": 3, "phones": []}))
+    with pytest.raises(MiravoxError, match="found labels of c; wanted some of a, b"):
+        capture_dataset.labelled(tmp_path, labels)
 
 
 def plain(lengths: list[int], model: MorphableModel) -> tuple[list[Take], list[Landmarks], Track]:
