@@ -27,11 +27,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from bench.browser import ROOT, ServerProcess
 from bench.linear import line
 from bench.startup import stats_of, talking_server
-from bench.throughput import write_wav
 from networks.contract import SAMPLE_RATE
 from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
 from realtime.sound_file import read_speech
+from training.dataset_files import write_wav
 
 Figures = dict[str, Any]
 
@@ -140,7 +140,8 @@ def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: flo
 
         def voice(index: int) -> bytes:
             turned = np.roll(speech, -index * SAMPLE_RATE * 2)
-            return write_wav(folder / "voice.wav", turned).read_bytes()
+            write_wav(folder / "voice.wav", turned)
+            return (folder / "voice.wav").read_bytes()
 
         result: Figures = {"seconds": seconds, "sessions": {}, "viewers": {}}
         for count in counts:

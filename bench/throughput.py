@@ -12,28 +12,18 @@ from __future__ import annotations
 import argparse
 import tempfile
 import time
-import wave
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.avatar import load_avatar
 from realtime.config import StreamConfig
 from realtime.offline import render
 from realtime.sound_file import read_speech
+from training.dataset_files import write_wav
 
 WARM_UP_SECONDS = 1.0
-
-
-def write_wav(path: Path, speech: NDArray[np.float32]) -> Path:
-    with wave.open(str(path), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(SAMPLE_RATE)
-        sound.writeframes((np.clip(speech, -1, 1) * 32767).astype("<i2").tobytes())
-    return path
 
 
 def throughput(avatar: Path, source: Path, seconds: float, target: str, size: int) -> dict[str, object]:
@@ -41,8 +31,9 @@ def throughput(avatar: Path, source: Path, seconds: float, target: str, size: in
     speech = np.resize(read_speech(source).samples, int(seconds * SAMPLE_RATE))
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
-        warm = write_wav(place / "warm.wav", speech[: int(WARM_UP_SECONDS * SAMPLE_RATE)])
-        timed = write_wav(place / "timed.wav", speech)
+        warm, timed = place / "warm.wav", place / "timed.wav"
+        write_wav(warm, speech[: int(WARM_UP_SECONDS * SAMPLE_RATE)])
+        write_wav(timed, speech)
         render(StreamConfig(str(warm), place / "warm.mp4", avatar, target, size))
         started = time.perf_counter()
         render(StreamConfig(str(timed), place / "timed.mp4", avatar, target, size))

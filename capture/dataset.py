@@ -23,15 +23,15 @@ from tqdm import tqdm
 from capture.landmarks import Landmarks
 from capture.morphable_model import Float64Array, MorphableModel
 from capture.track import Track
-from capture.video import LosslessVideo, Take, write_wav, writing
+from capture.video import Take
 from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from networks.template import build_template
 from realtime.errors import MiravoxError
+from training.dataset_files import DATASET_VERSION, LosslessVideo, write_wav, writing
 from training.phones import PHONE_RATE, read_labels
 
 Phones = tuple[tuple[str, int, int], ...]  # (ARPAbet phone, start, duration), units of 10 ms
 
-DATASET_VERSION = 1
 HELD_OUT_SHARE = 0.1
 LEAST_TAKE = 25  # frames: shorter pieces are left out
 LOST = 5  # frames in a row without a face end a take; fewer are tracked by their neighbours

@@ -24,20 +24,11 @@ from safetensors.numpy import load_file, save_file
 
 from capture import measures
 from capture.landmarks import FaceFinder, LandmarkFinder, Landmarks, collect
-from capture.video import (
-    Crop,
-    LosslessVideo,
-    Recording,
-    Take,
-    open_take,
-    probe,
-    read_wav,
-    write_wav,
-    writing,
-)  # fmt: skip
+from capture.video import Crop, Recording, Take, open_take, probe
 from capture.voice import Heard, Listener
 from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from realtime.errors import MiravoxError
+from training.dataset_files import LosslessVideo, read_wav, write_wav, writing
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]

@@ -23,8 +23,9 @@ from capture import measures
 from capture.footage import SPEAKING, Footage
 from capture.landmarks import POINTS_68, draw
 from capture.verdicts import Item
-from capture.video import Take, writing
+from capture.video import Take
 from networks.contract import FRAME_RATE
+from training.dataset_files import writing
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]

@@ -25,11 +25,11 @@ from tqdm import tqdm
 from capture import report
 from capture.footage import Footage, examine, load_camera, load_takes, save_takes
 from capture.verdicts import Item, judge
-from capture.video import read_wav, writing
 from capture.voice import Listener
 from networks.contract import FRAME_RATE, SAMPLE_RATE
 from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
+from training.dataset_files import read_wav, writing
 
 STAGES = ("check", "track", "dataset", "train", "export", "pack")
 # What a stage leaves, all of it removed when it is done anew.

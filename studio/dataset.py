@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 import math
 import shutil
-import wave
 import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av
 import moderngl
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
-from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from networks.template import build_template
 from realtime.errors import MiravoxError
 from realtime.rasteriser import create_context
@@ -32,9 +30,9 @@ from studio.face_model import FloatArray, load_face_model
 from studio.film import Studio
 from studio.performance import loudness, perform
 from studio.speech_curves import expression_curves
+from training.dataset_files import DATASET_VERSION, LosslessVideo, write_wav
 from training.phones import Utterance, data_folder, load_utterances
 
-DATASET_VERSION = 1
 SOURCE_FRAMES = 500  # 20 s, silent: becomes the source loop
 OTHER_VOICES, OTHER_VOICES_HELD_OUT = 10, 2  # LibriSpeech utterances, each by another speaker
 OTHER_SECONDS = 4.0, 8.0
@@ -119,36 +117,6 @@ def whole_frames(path: Path) -> NDArray[np.float32]:
     return np.pad(samples, (0, -len(samples) % SAMPLES_PER_FRAME))
 
 
-def write_wav(path: Path, samples_S: NDArray[np.float32]) -> None:
-    """16-bit PCM, mono, 16 kHz."""
-    with wave.open(str(path), "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(SAMPLE_RATE)
-        sound.writeframes((np.clip(samples_S, -1, 1) * 32767).round().astype("<i2").tobytes())
-
-
-class LosslessVideo:
-    """frames.mkv: H.264 without loss (RGB, quantiser 0), a key frame a second: seeking decodes at most 25 frames."""
-
-    def __init__(self, path: Path) -> None:
-        self._container = av.open(str(path), "w")
-        self._stream = self._container.add_stream("libx264rgb", rate=FRAME_RATE)
-        self._stream.width = self._stream.height = FRAME_PIXELS
-        self._stream.pix_fmt = "rgb24"
-        self._stream.gop_size = FRAME_RATE
-        self._stream.options = {"qp": "0", "preset": "veryfast", "bf": "0", "threads": "1"}
-
-    def write(self, frame_HW3: NDArray[np.uint8]) -> None:
-        for packet in self._stream.encode(av.VideoFrame.from_ndarray(frame_HW3, format="rgb24")):
-            self._container.mux(packet)
-
-    def close(self) -> None:
-        for packet in self._stream.encode(None):
-            self._container.mux(packet)
-        self._container.close()
-
-
 def take_seed(identity: int, script: Script) -> int:
     """Seed of a take's head motion: the same whichever other takes are filmed."""
     return zlib.crc32(f"{identity}/{script.corpus}/{script.id}".encode())
@@ -177,10 +145,12 @@ def film(
     poses: list[FloatArray] = []
     expressions: list[FloatArray] = []
     takes: list[dict[str, Any]] = []
-    video = LosslessVideo(part / "frames.mkv")
     first = 0
     total = sum(len(s) for s in speeches) // SAMPLES_PER_FRAME
-    with tqdm(total=total, unit="frame", desc=f"filming {len(scripts)} takes") as bar:
+    with (
+        LosslessVideo(part / "frames.mkv", FRAME_PIXELS) as video,
+        tqdm(total=total, unit="frame", desc=f"filming {len(scripts)} takes") as bar,
+    ):
         for script, speech_S in zip(scripts, speeches, strict=True):
             frames = len(speech_S) // SAMPLES_PER_FRAME
             write_wav(part / "speech" / f"{script.name}.wav", speech_S)
@@ -201,7 +171,6 @@ def film(
             first += frames
             poses.append(act.pose_F44)
             expressions.append(expression_FC)
-    video.close()
     template = build_template(studio.actor.model, studio.actor.neutral_V3)
     tensors: dict[str, NDArray[Any]] = dict(template.arrays())
     tensors["basis"] = template.basis(studio.actor.model.expression_CV3)

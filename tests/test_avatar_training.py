@@ -18,7 +18,8 @@ pytestmark = pytest.mark.usefixtures("torch", "gl_context")
 def dataset_folder(data_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Twenty silent frames, and two short takes of a hum, one of them held out."""
     import studio.dataset as film_module
-    from studio.dataset import SOURCE, FilmConfig, Script, film, write_wav
+    from studio.dataset import SOURCE, FilmConfig, Script, film
+    from training.dataset_files import write_wav
 
     place = tmp_path_factory.mktemp("actor")
     t = np.arange(14 * SAMPLES_PER_FRAME) / SAMPLE_RATE

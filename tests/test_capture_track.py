@@ -48,9 +48,10 @@ from networks.contract import SAMPLES_PER_FRAME
 from networks.template import ROWS_BELOW, ROWS_INSIDE, build_template
 from realtime.errors import MiravoxError
 from studio.actor import identity_vertices
-from studio.dataset import FilmConfig, Script, film, write_wav
+from studio.dataset import FilmConfig, Script, film
 from studio.face_model import load_face_model
 from training.dataset import Dataset, load_dataset
+from training.dataset_files import write_wav
 
 FloatArray = NDArray[np.float32]
 

@@ -13,10 +13,11 @@ import cv2
 import numpy as np
 import pytest
 
-from capture.video import Crop, LosslessVideo, open_take, read_wav, write_wav
+from capture.video import Crop, open_take
 from conftest import ROOT
 from films import RATE, ByteArray, write_film
 from realtime.errors import MiravoxError
+from training.dataset_files import LosslessVideo, read_wav, write_wav
 
 
 def counted(frame: int) -> ByteArray:
@@ -254,7 +255,7 @@ import sys; sys.path[:0] = [{str(ROOT)!r}]
 import resource
 import numpy as np
 from pathlib import Path
-from capture.video import LosslessVideo
+from training.dataset_files import LosslessVideo
 from realtime.errors import MiravoxError
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, {resource.RLIM_INFINITY}))
 try:

@@ -20,8 +20,9 @@ ALLOWED = {
     "run_stream.py": ("realtime", "networks.contract"),
     "realtime": ("realtime", "networks.contract"),
     "networks": ("networks",),
-    "studio": ("studio", "networks", "realtime", "training.phones"),  # the labels and what is held out
-    "capture": ("capture", "networks", "realtime"),
+    # Phones, what is held out, and the files that training reads: modules without torch.
+    "studio": ("studio", "networks", "realtime", "training.phones", "training.dataset_files"),
+    "capture": ("capture", "networks", "realtime", "training.phones", "training.dataset_files"),
     "training": ("training", "networks", "realtime", "studio.speech_curves"),  # how a mouth says given phones
     "export": ("export", "networks", "realtime", "training"),
 }

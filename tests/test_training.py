@@ -76,7 +76,7 @@ def test_windows_never_cross_takes(torch: Any, tmp_path: Path) -> None:
     frames = 12
 
     def dataset(first_speech: np.ndarray) -> Any:
-        from studio.dataset import write_wav
+        from training.dataset_files import write_wav
 
         takes = []
         for number, samples in enumerate((first_speech, rng_second)):

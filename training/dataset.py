@@ -24,11 +24,10 @@ from realtime.errors import MiravoxError
 from realtime.mel import mel_of_windows, windows_of_take
 from realtime.rasteriser import Camera, Rasteriser, create_context
 from realtime.sound_file import read_speech
+from training.dataset_files import DATASET_VERSION
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
-
-VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -116,11 +115,11 @@ def load_dataset(folder: Path) -> Dataset:
             remedy="Make one with `python -m studio --out DIR`.",
         )  # fmt: skip
     info = json.loads(path.read_text())
-    if info.get("version") != VERSION:
+    if info.get("version") != DATASET_VERSION:
         raise MiravoxError(
             str(path),
             found=f"version {info.get('version')}",
-            wanted=f"version {VERSION}",
+            wanted=f"version {DATASET_VERSION}",
             remedy="Make the dataset again.",
         )
     takes = tuple(
