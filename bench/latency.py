@@ -34,6 +34,7 @@ from PIL import Image
 from scipy.ndimage import median_filter, minimum_filter1d
 
 from bench.browser import CROP_HEIGHT, CROP_WIDTH, Observed, Plan, Table, TimeArray, observe, server_command
+from bench.picture import drawing
 from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
@@ -676,42 +677,36 @@ def latency(
 
 def draw(report: Report, path: Path) -> None:
     """Latency over time, its distribution, and the stages, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     figures, shown = report.figures, report.shown
     start = shown.display[0]
-    figure, ((over_time, distribution), (apart, bars)) = pyplot.subplots(2, 2, figsize=(14, 8), layout="constrained")
-    over_time.plot((shown.display - start) / 1000, shown.latency, ".", ms=2, label="each frame")
-    over_time.plot((report.plosives.burst - start) / 1000, report.plosives.delay, "x", ms=5, label="each plosive")
-    if report.outage:
-        over_time.axvspan(*((t - start) / 1000 for t in report.outage), color="0.85", label="outage")
-    over_time.set(xlabel="s", ylabel="ms", title="mouth to photon", ylim=(0, None))
-    over_time.legend()
+    with drawing(path, (14, 8), 2, 2) as ((over_time, distribution), (apart, bars)):
+        over_time.plot((shown.display - start) / 1000, shown.latency, ".", ms=2, label="each frame")
+        over_time.plot((report.plosives.burst - start) / 1000, report.plosives.delay, "x", ms=5, label="each plosive")
+        if report.outage:
+            over_time.axvspan(*((t - start) / 1000 for t in report.outage), color="0.85", label="outage")
+        over_time.set(xlabel="s", ylabel="ms", title="mouth to photon", ylim=(0, None))
+        over_time.legend()
 
-    known = shown.latency[np.isfinite(shown.latency)]
-    for values, name in ((known, "each frame"), (report.plosives.delay, "each plosive")):
-        if len(values):
-            distribution.hist(values, bins=60, density=True, alpha=0.6, label=name)
-    distribution.set(xlabel="ms", title="distribution", yticks=[])
-    distribution.legend()
+        known = shown.latency[np.isfinite(shown.latency)]
+        for values, name in ((known, "each frame"), (report.plosives.delay, "each plosive")):
+            if len(values):
+                distribution.hist(values, bins=60, density=True, alpha=0.6, label=name)
+        distribution.set(xlabel="ms", title="distribution", yticks=[])
+        distribution.legend()
 
-    apart.plot((report.skew.time - start) / 1000, report.skew.skew, ".", ms=4)
-    apart.axhspan(-40, 40, color="0.93")
-    apart.set(xlabel="s", ylabel="ms", title="sound after picture")
+        apart.plot((report.skew.time - start) / 1000, report.skew.skew, ".", ms=4)
+        apart.axhspan(-40, 40, color="0.93")
+        apart.set(xlabel="s", ylabel="ms", title="sound after picture")
 
-    stages = {"lookahead": {"median": figures["lookahead_ms"], "p95": figures["lookahead_ms"]}, **figures["stages_ms"]}
-    names = list(stages)[::-1]
-    bars.barh(names, [stages[n]["p95"] or 0 for n in names], color="0.85", label="p95")
-    bars.barh(names, [stages[n]["median"] or 0 for n in names], height=0.5, label="median")
-    bars.set(xlabel="ms", title="stages")
-    bars.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
-    print(f"saved {path}")
+        stages = {
+            "lookahead": {"median": figures["lookahead_ms"], "p95": figures["lookahead_ms"]},
+            **figures["stages_ms"],
+        }
+        names = list(stages)[::-1]
+        bars.barh(names, [stages[n]["p95"] or 0 for n in names], color="0.85", label="p95")
+        bars.barh(names, [stages[n]["median"] or 0 for n in names], height=0.5, label="median")
+        bars.set(xlabel="ms", title="stages")
+        bars.legend()
 
 
 def print_table(figures: Figures) -> None:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from bench.articulation import Labelled
 from bench.latency import latency
+from bench.picture import drawing
 from bench.speech import READOUT, held_out_speech, recognition
 from networks.contract import SAMPLE_RATE
 from networks.readout import LOOKAHEADS
@@ -69,25 +70,17 @@ def print_table(result: dict[str, object]) -> None:
 
 def plot(result: dict[str, object], path: Path) -> None:
     """Visemes heard, clean and at 10 dB, against mouth to photon, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = result["lookahead_ms"]
     assert isinstance(rows, dict)
-    figure, axis = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
-    times = [row["mouth_to_photon_ms"]["median"] for row in rows.values()]
-    for condition, label in (("clean", "clean"), ("noise_10db", "babble and music, 10 dB")):
-        axis.plot(times, [100 * row[condition]["viseme"] for row in rows.values()], "o-", label=label)
-    for time, (name, row) in zip(times, rows.items(), strict=True):
-        axis.annotate(f"{name} ms", (time, 100 * row["clean"]["viseme"]), (0, 6), textcoords="offset points")
-    axis.set(xlabel="mouth to photon, ms (median)", ylabel="visemes heard, %", title="what delay buys")
-    axis.grid(alpha=0.3)
-    axis.legend()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    with drawing(path, (7, 4.2)) as axis:
+        times = [row["mouth_to_photon_ms"]["median"] for row in rows.values()]
+        for condition, label in (("clean", "clean"), ("noise_10db", "babble and music, 10 dB")):
+            axis.plot(times, [100 * row[condition]["viseme"] for row in rows.values()], "o-", label=label)
+        for time, (name, row) in zip(times, rows.items(), strict=True):
+            axis.annotate(f"{name} ms", (time, 100 * row["clean"]["viseme"]), (0, 6), textcoords="offset points")
+        axis.set(xlabel="mouth to photon, ms (median)", ylabel="visemes heard, %", title="what delay buys")
+        axis.grid(alpha=0.3)
+        axis.legend()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.linear import line
+from bench.picture import drawing
 from bench.stages import stages
 from realtime.avatar import Avatar, load_avatar
 from realtime.errors import MiravoxError
@@ -58,31 +59,21 @@ def print_table(result: Figures) -> None:
 
 def plot(result: Figures, path: Path) -> None:
     """Medians against pixels, 95th percentiles as bars, the lines through the medians."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, ax = pyplot.subplots(figsize=(6, 3.6))
-    found = list(result["pixels"].values())
-    megapixels = [f["megapixels"] for f in found]
-    for name, color in (("frame_ms", "#3b6ea5"), ("encoding_ms", "#b5651d")):
-        medians, fit = [f[name]["median"] for f in found], result["lines"][name]
-        above = [f[name]["p95"] - f[name]["median"] for f in found]
-        label = f"{name.removesuffix('_ms')}: {fit['base']:.1f} + {fit['each']:.1f} ms a million pixels"
-        ax.errorbar(megapixels, medians, [[0] * len(found), above], fmt="o", color=color, label=label)
-        ends = [0, megapixels[-1]]
-        ax.plot(ends, [fit["base"] + fit["each"] * m for m in ends], "-", color=color, linewidth=1)
-    ax.set_xlabel("million pixels of a frame")
-    ax.set_ylabel("ms: median, bar to the 95th percentile")
-    ax.set_ylim(bottom=0)
-    ax.set_xlim(left=0)
-    ax.legend()
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    print(f"saved {path}")
+    with drawing(path, (6, 3.6)) as ax:
+        found = list(result["pixels"].values())
+        megapixels = [f["megapixels"] for f in found]
+        for name, color in (("frame_ms", "#3b6ea5"), ("encoding_ms", "#b5651d")):
+            medians, fit = [f[name]["median"] for f in found], result["lines"][name]
+            above = [f[name]["p95"] - f[name]["median"] for f in found]
+            label = f"{name.removesuffix('_ms')}: {fit['base']:.1f} + {fit['each']:.1f} ms a million pixels"
+            ax.errorbar(megapixels, medians, [[0] * len(found), above], fmt="o", color=color, label=label)
+            ends = [0, megapixels[-1]]
+            ax.plot(ends, [fit["base"] + fit["each"] * m for m in ends], "-", color=color, linewidth=1)
+        ax.set_xlabel("million pixels of a frame")
+        ax.set_ylabel("ms: median, bar to the 95th percentile")
+        ax.set_ylim(bottom=0)
+        ax.set_xlim(left=0)
+        ax.legend()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
 from bench.browser import ROOT, ServerProcess
 from bench.linear import line
+from bench.picture import drawing
 from bench.startup import stats_of, talking_server
 from networks.contract import SAMPLE_RATE
 from realtime.avatar import Avatar, load_avatar
@@ -178,32 +179,24 @@ def print_table(result: Figures) -> None:
 
 def plot(result: Figures, path: Path) -> None:
     """Frame time, frames a second and cores against the number of sessions, and of viewers."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(2, 2, figsize=(9, 5.6), sharex="col")
-    for (upper, lower), kind in zip(axes.T, ("sessions", "viewers"), strict=True):
-        counts, found = [int(n) for n in result[kind]], list(result[kind].values())
-        upper.plot(counts, [f["p99_ms"] for f in found], "o-", color="#3b6ea5", label="frame, p99, ms")
-        upper.plot(counts, [f["fps"] for f in found], "s-", color="#b5651d", label="frames a second")
-        upper.legend(loc="lower right")
-        lower.plot(counts, [f["cores"] for f in found], "o", color="#3b6ea5", label="cores of the server")
-        if kind in result["lines"]:
-            fit, ends = result["lines"][kind], [0, counts[-1]]
-            label = f"{fit['base']:.2f} + {fit['each']:.3f} each"
-            lower.plot(ends, [fit["base"] + fit["each"] * n for n in ends], color="#222222", linewidth=1, label=label)
-        lower.set_xlabel(kind)
-        lower.set_xticks(counts)
-        lower.legend(loc="lower right")
-        for ax in (upper, lower):
-            ax.set_ylim(bottom=0)
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    print(f"saved {path}")
+    with drawing(path, (9, 5.6), 2, 2, sharex="col") as axes:
+        for (upper, lower), kind in zip(axes.T, ("sessions", "viewers"), strict=True):
+            counts, found = [int(n) for n in result[kind]], list(result[kind].values())
+            upper.plot(counts, [f["p99_ms"] for f in found], "o-", color="#3b6ea5", label="frame, p99, ms")
+            upper.plot(counts, [f["fps"] for f in found], "s-", color="#b5651d", label="frames a second")
+            upper.legend(loc="lower right")
+            lower.plot(counts, [f["cores"] for f in found], "o", color="#3b6ea5", label="cores of the server")
+            if kind in result["lines"]:
+                fit, ends = result["lines"][kind], [0, counts[-1]]
+                label = f"{fit['base']:.2f} + {fit['each']:.3f} each"
+                lower.plot(
+                    ends, [fit["base"] + fit["each"] * n for n in ends], color="#222222", linewidth=1, label=label
+                )
+            lower.set_xlabel(kind)
+            lower.set_xticks(counts)
+            lower.legend(loc="lower right")
+            for ax in (upper, lower):
+                ax.set_ylim(bottom=0)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

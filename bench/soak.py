@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.browser import START_BUTTON, START_SECONDS, ServerProcess, open_chromium, wait_until, write_microphone
+from bench.picture import drawing
 from bench.startup import memory_mb, stats_of, talking_server
 from networks.contract import SAMPLE_RATE
 from realtime.avatar import Avatar, load_avatar
@@ -91,21 +92,11 @@ def print_table(figures: Figures) -> None:
 
 def plot(figures: Figures, path: Path) -> None:
     """Memory against time."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     samples = figures["samples"]
-    figure, axes = pyplot.subplots(figsize=(8, 3))
-    axes.plot([s["seconds"] / 60 for s in samples], [s["rss_mb"] for s in samples], color="#3b6ea5")
-    axes.set_xlabel("minutes")
-    axes.set_ylabel("resident memory, MB")
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    print(f"saved {path}")
+    with drawing(path, (8, 3)) as axes:
+        axes.plot([s["seconds"] / 60 for s in samples], [s["rss_mb"] for s in samples], color="#3b6ea5")
+        axes.set_xlabel("minutes")
+        axes.set_ylabel("resident memory, MB")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.articulation import Labelled, articulation
+from bench.picture import drawing
 from networks.audio_encoder import AudioEncoder
 from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
 from networks.readout import LOOKAHEADS, Readout
@@ -235,27 +236,22 @@ def print_table(result: dict[str, object]) -> None:
 
 def plot(result: dict[str, object], path: Path) -> None:
     """The figures against the lookahead, clean and in noise, as PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     rows = result["lookahead_ms"]
     assert isinstance(rows, dict)
     milliseconds = [1000 * x / SAMPLE_RATE for x in LOOKAHEADS]
     names = {"phone": "phones", "viseme": "visemes", "closure_recall": "P B M recall", "presence": "presence"}
-    figure, axes = pyplot.subplots(1, len(names), figsize=(14, 3.4), sharex=True)
-    for axis, (name, title) in zip(axes, names.items(), strict=True):
-        for condition, label in (("clean", "clean"), ("babble_10db", "babble, 10 dB"), ("music_10db", "music, 10 dB")):
-            axis.plot(milliseconds, [100 * rows[n][condition][name] for n in rows], "o-", label=label)
-        axis.axvline(result["default_lookahead_ms"], color="grey", lw=0.8, ls="--")
-        axis.set(title=title, xlabel="lookahead, ms", ylabel="% of frames")
-        axis.grid(alpha=0.3)
-    axes[0].legend()
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
-    pyplot.close(figure)
+    with drawing(path, (14, 3.4), 1, len(names), sharex=True) as axes:
+        for axis, (name, title) in zip(axes, names.items(), strict=True):
+            for condition, label in (
+                ("clean", "clean"),
+                ("babble_10db", "babble, 10 dB"),
+                ("music_10db", "music, 10 dB"),
+            ):
+                axis.plot(milliseconds, [100 * rows[n][condition][name] for n in rows], "o-", label=label)
+            axis.axvline(result["default_lookahead_ms"], color="grey", lw=0.8, ls="--")
+            axis.set(title=title, xlabel="lookahead, ms", ylabel="% of frames")
+            axis.grid(alpha=0.3)
+        axes[0].legend()
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.picture import drawing
 from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
@@ -125,26 +126,16 @@ def print_table(result: Figures) -> None:
 
 def plot(result: Figures, path: Path) -> None:
     """Bars: median of each stage, its 95th percentile as a line."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
     times = {"whole frame": result["frame_ms"], **result["stages_ms"]}
     if "reference_ms" in result:
         times["Wav2Lip's generator"] = result["reference_ms"]
     names = list(times)
-    figure, axes = pyplot.subplots(figsize=(8, 0.45 * len(names) + 1))
-    medians = [times[n]["median"] for n in names]
-    axes.barh(names, medians, color="#3b6ea5")
-    axes.hlines(names, medians, [times[n]["p95"] for n in names], color="#222222")
-    axes.invert_yaxis()
-    axes.set_xlabel("milliseconds: median, line to the 95th percentile")
-    figure.tight_layout()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    print(f"saved {path}")
+    with drawing(path, (8, 0.45 * len(names) + 1)) as axes:
+        medians = [times[n]["median"] for n in names]
+        axes.barh(names, medians, color="#3b6ea5")
+        axes.hlines(names, medians, [times[n]["p95"] for n in names], color="#222222")
+        axes.invert_yaxis()
+        axes.set_xlabel("milliseconds: median, line to the 95th percentile")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
