@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from realtime.avatar import load_avatar
@@ -103,7 +104,8 @@ def test_a_soak_tells_growth_from_warming_up() -> None:
 
     samples = [
         {
-            "seconds": s, "rss_mb": 300 + min(50.0, s / 2) + 12 * s / 3600, "drift_ms": 30.0 if s < 60 else -2.0,
+            "seconds": s, "rss_mb": 300 + min(50.0, s / 2) + 12 * s / 3600,
+            "latency_ms": float("nan") if s % 100 == 0 else 150 + s / 360, "skew_ms": 90.0 if s < 60 else 20 - s / 180,
             "rendered": 25.0 * s, "late": 0.25 * s if s > 600 else 150.0, "dropped": 0.0,
         }
         for s in range(0, 3600, 5)
@@ -111,7 +113,18 @@ def test_a_soak_tells_growth_from_warming_up() -> None:
     figures = figures_of(samples, 60)
     assert figures["rss_slope_mb_per_hour"] == pytest.approx(12, abs=0.01)
     assert figures["late_share"] == pytest.approx(0.01, abs=1e-3) and figures["dropped_share"] == 0
-    assert figures["drift_ms"] == 2.0 and figures["fps"] == pytest.approx(25)
+    # Between the middles of the first and the last fifth of 55 minutes lie 44.
+    assert figures["drifts_ms"] == pytest.approx({"latency_ms": 44 / 6, "skew_ms": -44 / 3}, abs=0.1)
+    assert figures["drift_ms"] == figures["drifts_ms"]["skew_ms"]
+    assert figures["page_ms"]["latency_ms"] == pytest.approx(150 + 32.5 / 6, abs=0.1)
+    assert figures["fps"] == pytest.approx(25)
+
+
+def test_figures_of_the_page_are_read() -> None:
+    from bench.soak import number_in
+
+    assert number_in("167") == 167 and number_in("-12 ms") == -12 and number_in("−3.5\u00a0ms") == -3.5
+    assert np.isnan(number_in("–")) and np.isnan(number_in(""))
 
 
 def test_results_are_compared_figure_by_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
