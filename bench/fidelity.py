@@ -314,7 +314,7 @@ def measure_run(rows: Rows, watch: Watch, frames: list[int], painted: list[Paint
 
 def fidelity(
     avatar: Avatar, dataset: Dataset, networks: tuple[str, ...], count: int, sheet: Path | None = None,
-    syncnet: Path | None = None, beside: tuple[Avatar, ...] = (), bounded: bool = False,
+    syncnet: Path | None = None, beside: tuple[Avatar, ...] = (), bounded: bool = False, footage_shown: bool = True,
 ) -> tuple[Figures, float]:  # fmt: skip
     """The figures of each network over about `count` held-out frames, geometry on held-out speech, lip sync if
     SyncNet's weights are there; and the inpaint region's share of the frame.
@@ -323,6 +323,7 @@ def fidelity(
         networks: of color, onnx and baked; the last one is the one that runs live.
         beside: the same avatar with other composition networks, by whose names they are measured, too.
         bounded: whether to measure what the error is made of, too.
+        footage_shown: whether the sheet shows the frames as filmed, and not only what was painted into them.
     """
     inpaint = Inpaint(dataset, widest_expression(avatar, dataset))
     watch = Watch(dataset, inpaint)
@@ -336,6 +337,7 @@ def fidelity(
     painted_of: dict[str, dict[int, ByteArray]] = {}
     true_meshes = {f: mesh_image(watch.maps, f, watch.vertices(f)) for f in shown} if sheet else {}
     meshes: dict[int, ByteArray] = {}
+    regions: dict[int, NDArray[np.bool_]] = {}  # where nothing of the footage is left
 
     def watched(name: str, painter: Avatar, network: str, pieces: list[list[int]]) -> dict[str, object]:
         reenactment = Reenactment(painter, dataset, inpaint, network)
@@ -345,7 +347,7 @@ def fidelity(
             measure_run(rows, watch, piece, painted, [images[f] for f in piece])
             for f, p in zip(piece, painted, strict=True):
                 if f in shown:
-                    painted_of[name][f] = p.image
+                    painted_of[name][f], regions[f] = p.image, p.mask == 1
                     if sheet and p.vertices is not None and f not in meshes:
                         meshes[f] = mesh_image(watch.maps, f, p.vertices)
         reenactment.close()
@@ -369,7 +371,7 @@ def fidelity(
         figures["lse"], figures["lse_reason"] = lse(reenactment, held_out, syncnet), "averages of the held-out takes"
         reenactment.close()
     if sheet is not None:
-        save_sheet(images, painted_of, [true_meshes, meshes], shown, sheet)
+        save_sheet(images, painted_of, [true_meshes, meshes], shown, sheet, None if footage_shown else regions)
     return figures, float(np.mean(shares))
 
 
@@ -439,14 +441,18 @@ def mesh_image(maps: FaceMaps, frame: int, vertices: FloatArray) -> ByteArray:
 
 def save_sheet(
     images: dict[int, ByteArray], painted_of: dict[str, dict[int, ByteArray]], meshes: list[dict[int, ByteArray]],
-    frames: list[int], path: Path,
+    frames: list[int], path: Path, regions: dict[int, NDArray[np.bool_]] | None = None,
 ) -> None:  # fmt: skip
-    """Truth above, each network below with its error as a heat map, then meshes: true and predicted."""
-    rows = [np.concatenate([images[f] for f in frames], 1)]
+    """Truth above, each network below with its error as a heat map, then meshes: true and predicted.
+
+    Given `regions`, a mask [H, W] of each frame, the truth is left out, and the painted frames are black outside of it.
+    """
+    rows = [np.concatenate([images[f] for f in frames], 1)] if regions is None else []
     for painted in painted_of.values():
         if not painted:  # of other frames
             continue
-        rows.append(np.concatenate([painted[f] for f in frames], 1))
+        seen = {f: painted[f] if regions is None else painted[f] * regions[f][..., None] for f in frames}
+        rows.append(np.concatenate([seen[f] for f in frames], 1))
         rows.append(np.concatenate([heat_map(painted[f], images[f]) for f in frames], 1))
     rows += [np.concatenate([mesh[f] for f in frames], 1) for mesh in meshes if mesh]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -525,6 +531,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--bounds", action="store_true", help="what the error is made of, too")
     parser.add_argument("--sheet", type=Path, help="PNG with six of the frames and their errors")
+    parser.add_argument(
+        "--without-footage", action="store_true", help="the PNG shows what was painted, nothing as it was filmed"
+    )
     parser.add_argument("--markdown", type=Path, help="file for the tables")
     parser.add_argument("--syncnet", type=Path, help="SyncNet's published weights, for LSE-D and LSE-C")
 
@@ -533,6 +542,8 @@ def run(o: argparse.Namespace) -> Figures:
     avatar = load_avatar(o.avatar)
     dataset = held_out_dataset(avatar, o.dataset)
     beside = tuple(load_avatar(folder) for folder in o.beside)
-    figures, share = fidelity(avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside, o.bounds)
+    figures, share = fidelity(
+        avatar, dataset, tuple(o.networks), o.frames, o.sheet, o.syncnet, beside, o.bounds, not o.without_footage
+    )
     show(table(figures, share), o.markdown)
     return {"figures": figures, "inpaint_share": share}

@@ -10,6 +10,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from realtime.avatar import load_avatar
 
@@ -96,6 +97,22 @@ def test_fidelity_measures_every_network_and_the_thesis_stands_beside(measured_l
     text = table({"onnx": figures, "geometry": captured, "lse": None, "lse_reason": "no weights"}, 0.08)
     assert "| own voice | 1.20 (1.00 to 1.40) | 0.80 | 0.50 | not known | not known |" in text
     assert "never heard" not in text and "8.0 % of the frame" in text
+
+
+def test_a_sheet_without_footage_shows_what_was_painted(tmp_path: Path) -> None:
+    from bench.fidelity import save_sheet
+
+    true, painted = np.full((8, 8, 3), 200, np.uint8), np.full((8, 8, 3), 100, np.uint8)
+    region = np.zeros((8, 8), bool)
+    region[4:] = True
+    mesh = np.full((8, 8, 3), 50, np.uint8)
+    save_sheet({7: true}, {"baked": {7: painted}, "other": {}}, [{7: mesh}, {}], [7], tmp_path / "a.png")
+    save_sheet({7: true}, {"baked": {7: painted}}, [{7: mesh}], [7], tmp_path / "b.png", {7: region})
+    with Image.open(tmp_path / "a.png") as a, Image.open(tmp_path / "b.png") as b:
+        shown, hidden = np.asarray(a), np.asarray(b)
+    assert shown.shape == (32, 8, 3) and (shown[:8] == 200).all() and (shown[8:16] == 100).all()
+    assert hidden.shape == (24, 8, 3) and not hidden[:4].any() and (hidden[4:8] == 100).all()
+    assert np.array_equal(hidden[8:], shown[16:])
 
 
 def test_errors_are_coloured_by_size() -> None:
