@@ -190,6 +190,7 @@ def articulation(avatar: Avatar, recordings: list[Labelled], basis_CV3: FloatArr
     `basis_CV3`: expression shapes of the avatar's template; the studio's by default.
     """
     tracker = LipTracker(avatar, template_basis(avatar) if basis_CV3 is None else basis_CV3)
+    names = load_face_model().expression_names if any(r.expression_FC is None for r in recordings) else ()
     limit = tracker.rest_gap + CLOSED_MM
     predicted, true, clips = [], [], []
     lists: dict[str, list[float]] = {
@@ -201,7 +202,7 @@ def articulation(avatar: Avatar, recordings: list[Labelled], basis_CV3: FloatArr
         lips = np.array([tracker.predicted(b) for b in speech_latents(avatar, speech, frames)], np.float32)
         moved = labelled.expression_FC
         if moved is None:
-            moved = expression_curves(utterance.phones, frames, load_face_model().expression_names)
+            moved = expression_curves(utterance.phones, frames, names)
         true_lips = np.array([tracker.true(w) for w in moved], np.float32)
         predicted.append(lips)
         true.append(true_lips)

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -293,6 +294,8 @@ def test_the_avatar_hears_the_microphone(pulse: Pulse, ada: Path, gl_context: ob
         code, out, err = server.stop()
     assert code == 0 and out.startswith("Miravox: Ada is at")
     assert err == f"miravox: recorded {record} (0 frames dropped)\n"
+    with av.open(str(record)) as video:
+        assert video.metadata["title"] == "Ada" and "nobody is portrayed" in video.metadata["comment"]
     heard = read_speech(record).samples
     spectrum = np.abs(np.fft.rfft(heard[-SAMPLE_RATE:]))
     assert np.abs(heard).max() > 0.3 and spectrum.argmax() == pytest.approx(200, abs=2), "the hum"
