@@ -84,7 +84,7 @@ CLOSED, OPEN = 0.06, 0.12  # shares
 OPENS_WITHIN_MS = 400.0
 AROUND_BURST = (-2, 1)  # frames around a burst's own among which the mouth has to be closed at one: lips lead sounds
 REGION_MARGIN = 0.1  # around the lips of all poses, of their width
-SERVER_STAGES = ("frame", "hand-over", "encoding", "sending")  # that follow one another; others are parts
+SERVER_STAGES = ("frame", "encoding", "sending")  # that follow one another; others are parts
 OWN_STAGES = ("packet wait", "uplink", "queues and network", "decoding", "display")  # measured from the browser
 
 

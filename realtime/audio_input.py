@@ -26,6 +26,7 @@ import numpy as np
 
 from networks.contract import SAMPLE_RATE
 from realtime.resampler import FloatArray, StreamResampler
+from realtime.schedule import FRAME_SECONDS
 
 BLOCK_SAMPLES = 320  # 20 ms: what is released at once of queued speech
 OVERDUE_SAMPLES = 960  # 60 ms without samples from a live source: silence takes their place
@@ -118,6 +119,8 @@ class AudioInput:
             frame's window does not make it wait: the avatar's lookahead.
         on_playback: is told of segments that were played or cut off, on the thread that found out.
         clock: seconds, monotonic.
+        turn: seconds, 0 to below 0.04: when in a frame's 40 ms of the clock this input's frames begin, unless a live
+            source says when. By default whenever a source is attached.
     """
 
     def __init__(
@@ -126,8 +129,10 @@ class AudioInput:
         phase: int = 0,
         on_playback: Callable[[PlaybackFinished], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turn: float | None = None,
     ) -> None:
         self._write, self._phase, self._on_playback, self._clock = write, phase, on_playback, clock
+        self._turn = turn
         self._changed = threading.Condition()  # guards what other threads touch: feed, inbox, epoch, marks
         self._feed: Feed | None = None
         self._inbox: deque[_Chunk | _SegmentEnd] = deque()
@@ -307,7 +312,9 @@ class AudioInput:
         self._emit(np.zeros(0, np.float32), now)  # tells the ring at once
 
     def _restart_schedule(self, now: float) -> None:
-        self._due_at = now, self._end_sample
+        """The next sample is due at the input's turn, or now."""
+        wait = 0.0 if self._turn is None else (self._turn + self._end_sample / SAMPLE_RATE - now) % FRAME_SECONDS
+        self._due_at = now + wait, self._end_sample
 
     def _due(self, seconds: float) -> float:
         """The sample that is due at that moment."""

@@ -21,6 +21,7 @@ from realtime.audio_ring import AudioRing, SamplesOverwritten
 from realtime.degradation import HALVED, Degradation
 from realtime.device_frame import Rendered
 from realtime.errors import MiravoxError
+from realtime.schedule import Cores
 from realtime.stage_timer import StageTimer
 from realtime.targets import AnyPipeline
 
@@ -97,6 +98,7 @@ class RenderLoop:
     Args:
         make_pipeline: is called on the loop's thread, which owns the OpenGL context.
         degradation: is told of every frame that comes late, and tells what to leave out.
+        cores: one is taken while a face is painted.
         wanted: whether anybody looks; nothing is computed while nobody does.
 
     Counts, in the timer: `rendered`; `late`, when a face was finished after the next one's samples had come;
@@ -111,10 +113,12 @@ class RenderLoop:
         mailbox: Mailbox[Painted],
         timer: StageTimer,
         degradation: Degradation,
+        cores: Cores,
         wanted: Callable[[], bool] = lambda: True,
     ) -> None:
         self._make_pipeline, self._ring, self._lookahead = make_pipeline, ring, lookahead_samples
-        self._mailbox, self._timer, self._degradation, self._wanted = mailbox, timer, degradation, wanted
+        self._mailbox, self._timer, self._degradation = mailbox, timer, degradation
+        self._cores, self._wanted = cores, wanted
         self._ready = threading.Event()
         self._running, self._stopping = threading.Event(), threading.Event()
         self.failure: Exception | None = None
@@ -173,7 +177,8 @@ class RenderLoop:
                 k = newest
             started, epoch = perf_counter(), self._ring.epoch
             try:
-                face = pipeline.paint(k, self._degradation.gives_up(HALVED))
+                with self._cores.one(started):
+                    face = pipeline.paint(k, self._degradation.gives_up(HALVED))
             except SamplesOverwritten:  # the machine slept: begin where the ring is
                 self._timer.count("dropped")
                 k = self._newest()

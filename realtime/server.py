@@ -26,6 +26,7 @@ from realtime.avatar import Avatar
 from realtime.config import StreamConfig, is_loopback
 from realtime.errors import MiravoxError
 from realtime.metrics import COUNTS, metrics_text
+from realtime.schedule import Cores, Turns
 from realtime.session import SERVER_SOURCES, Session
 from realtime.sources import import_pyaudio
 from realtime.stage_timer import StageTimer
@@ -59,6 +60,7 @@ class Server:
         self.config, self.avatar = config, avatar
         self.size = config.size_pixels or avatar.width
         self.totals = StageTimer()
+        self._turns, self._cores = Turns(config.max_sessions), Cores()
         self.shared: Session | None = None
         self._recordings = 0
         self._opened = asyncio.Event()
@@ -85,7 +87,9 @@ class Server:
         self._opened.set()
 
     async def _load_session(self) -> Session:
-        session = Session(self.avatar, self.config.target, self.size, self.config.device, self.totals)
+        session = Session(
+            self.avatar, self.config.target, self.size, self.config.device, self.totals, self._turns, self._cores
+        )
         try:
             if self.config.record is not None:
                 path = self._next_recording(self.config.record)

@@ -24,6 +24,7 @@ from realtime.device_frame import Rendered
 from realtime.encoders import Packet, RateControl, VideoEncoder
 from realtime.pipeline import Pipeline
 from realtime.render_loop import Frame, Mailbox, Painted, RenderLoop
+from realtime.schedule import Cores, Turns
 from realtime.sound_file import read_speech
 from realtime.sources import BrowserMicrophone, Microphone, Recording, Silence, Source
 from realtime.stage_timer import StageTimer
@@ -56,6 +57,8 @@ class Session:
     Args:
         device: of the sound card's microphone; None is the default.
         totals: a server's stage times and counts.
+        turns: of a server's sessions; this one takes one until it is closed.
+        cores: of a server, which its sessions share.
     """
 
     def __init__(
@@ -65,11 +68,14 @@ class Session:
         size: int,
         device: str | None,
         totals: StageTimer | None = None,
+        turns: Turns | None = None,
+        cores: Cores | None = None,
     ) -> None:
         self.avatar, self.size, self._device = avatar, size, device
         self.timer = StageTimer(totals)
         self.ring = AudioRing(RING_SECONDS * SAMPLE_RATE)
-        self.input = AudioInput(self._hear, phase=avatar.lookahead_samples)
+        self._turns, self._turn = turns, turns.take() if turns is not None else None
+        self.input = AudioInput(self._hear, phase=avatar.lookahead_samples, turn=self._turn)
         self.source: Source | None = None
         self.taps: list[Tap] = []
         self.wall_clock_zero = 0.0  # seconds since 1970 at sample 0
@@ -82,6 +88,7 @@ class Session:
             max(0, avatar.lookahead_samples - SPEECH_LEAD_SAMPLES), self._send_speech, self.input.played,
             wanted=lambda: bool(self._tracks["audio"]),
         )  # fmt: skip
+        self._cores = cores or Cores()
         self._mailbox: Mailbox[Painted] = Mailbox()
         # A GPU does a whole frame at once: it gives up nothing of it, and drops frames if it must.
         self._degradation = Degradation(self.timer, () if target == "tensorrt" else STEPS)
@@ -89,7 +96,8 @@ class Session:
         self._render_loop = RenderLoop(
             lambda: open_pipeline(avatar, self.ring, target, size, self.timer, self._encoders["H264"].hardware),
             self.ring, avatar.lookahead_samples,
-            self._mailbox, self.timer, self._degradation, wanted=lambda: self.viewers > 0 or bool(self.taps),
+            self._mailbox, self.timer, self._degradation, self._cores,
+            wanted=lambda: self.viewers > 0 or bool(self.taps),
         )  # fmt: skip
         self._encode_thread = threading.Thread(target=self._compose_and_encode, name="compose", daemon=True)
         self._started = False
@@ -112,6 +120,9 @@ class Session:
     async def close(self) -> None:
         """Ends every thread of the session and closes its source."""
         await asyncio.to_thread(self._close)
+        if self._turns is not None and self._turn is not None:
+            self._turns.give_back(self._turn)
+            self._turn = None
 
     def _close(self) -> None:
         if self.source is not None:
@@ -188,9 +199,10 @@ class Session:
                     continue
                 taken = perf_counter()
                 self.timer.add("hand-over", 1000 * (taken - painted.ready))
-                frame = self._finish(pipeline, painted)
-                self.timer.add("frame", 1000 * (painted.ready - painted.started + perf_counter() - taken))
-                self._encode(frame)
+                with self._cores.one(painted.started):
+                    frame = self._finish(pipeline, painted)
+                    self.timer.add("frame", 1000 * (perf_counter() - painted.started))
+                    self._encode(frame)
                 for tap in self.taps:
                     tap.frame(frame)
         except Exception as error:  # whatever it is, the session ends with it and others go on

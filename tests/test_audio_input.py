@@ -18,11 +18,11 @@ BLOCK_SECONDS = BLOCK_SAMPLES / SAMPLE_RATE
 class Bench:
     """An AudioInput, what it wrote, and the time."""
 
-    def __init__(self, phase: int = 0) -> None:
+    def __init__(self, phase: int = 0, turn: float | None = None) -> None:
         self.now = 100.0
         self.blocks: list[Block] = []
         self.finished: list[PlaybackFinished] = []
-        self.input = AudioInput(self.blocks.append, phase, self.finished.append, clock=lambda: self.now)
+        self.input = AudioInput(self.blocks.append, phase, self.finished.append, lambda: self.now, turn)
         self.input._restart_schedule(self.now)
 
     def advance(self, seconds: float = 0.0) -> float:
@@ -390,6 +390,33 @@ def test_switching_between_live_and_queued_keeps_the_clock() -> None:
     say(bench, live, 30)
     assert len(bench.speech) == pytest.approx((bench.now - 100.0) * SAMPLE_RATE, abs=4 * BLOCK_SAMPLES)
     assert np.count_nonzero(bench.speech == 0.5) == 8000
+
+
+@pytest.mark.parametrize("turn", [0.0, 0.0133, 0.039])
+def test_queued_speech_keeps_to_its_turn(turn: float) -> None:
+    """Whenever a source is attached, after a live one and after a sleep, sample 640 k is due at the turn."""
+    bench = Bench(phase=200, turn=turn)
+
+    def ends() -> list[float]:
+        """When, in 40 ms of the clock, the frame began that each of the next blocks belongs to."""
+        found = []
+        for _ in range(10):
+            bench.now = bench.advance()
+            bench.advance()
+            found.append((bench.now - bench.input._end_sample / SAMPLE_RATE - turn + 0.02) % 0.04 - 0.02)
+        return found
+
+    bench.run(0.0071)
+    bench.input.attach(live=False).push(ramp(50_000))
+    bench.advance()
+    assert ends() == pytest.approx([0] * 10, abs=1e-5)
+    say(bench, bench.input.attach(live=True), 30)
+    bench.run(0.0123)
+    bench.input.attach(live=False).push(ramp(50_000))
+    bench.advance()
+    assert ends() == pytest.approx([0] * 10, abs=1e-5)
+    bench.advance(5.0123)  # this machine slept
+    assert ends() == pytest.approx([0] * 10, abs=1e-5)
 
 
 def test_the_thread_writes_without_being_asked() -> None:

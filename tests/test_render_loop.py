@@ -15,6 +15,7 @@ from realtime.audio_ring import AudioRing
 from realtime.degradation import STEPS, Degradation
 from realtime.errors import MiravoxError
 from realtime.render_loop import Mailbox, Painted, RenderLoop
+from realtime.schedule import Cores
 from realtime.stage_timer import StageTimer
 
 LOOKAHEAD = 1800
@@ -61,10 +62,12 @@ class Bench:
         self.timer = StageTimer()
         self.degradation = Degradation(self.timer)
         self.watched = True
+        self.cores = Cores(1)
         made: Any = self.pipeline
         self.loop = RenderLoop(
-            lambda: made, self.ring, LOOKAHEAD, self.mailbox, self.timer, self.degradation, lambda: self.watched
-        )
+            lambda: made, self.ring, LOOKAHEAD, self.mailbox, self.timer, self.degradation, self.cores,
+            lambda: self.watched,
+        )  # fmt: skip
         self.loop.wait_until_ready()
 
     def hear_until(self, frame: int) -> None:
@@ -205,12 +208,21 @@ def test_a_fault_ends_the_loop_and_is_told(bench: Bench) -> None:
     assert bench.loop.failure is bench.pipeline.error and bench.pipeline.closed
 
 
+def test_a_face_waits_for_a_core(bench: Bench) -> None:
+    with bench.cores.one(0.0):
+        bench.loop.start()
+        bench.hear_until(0)
+        assert not bench.pipeline.entered.acquire(timeout=0.2), "another frame has the only core"
+    painted = bench.let_one_pass()
+    assert painted.index == 0 and painted.ready - painted.started >= 0.2, "the wait is a part of what the frame took"
+
+
 def test_a_pipeline_that_cannot_be_made_is_told() -> None:
     def make() -> Any:
         raise MiravoxError("OpenGL", found="none", wanted="3.3", remedy="Install it.")
 
     timer = StageTimer()
-    loop = RenderLoop(make, AudioRing(SAMPLE_RATE), LOOKAHEAD, Mailbox(), timer, Degradation(timer))
+    loop = RenderLoop(make, AudioRing(SAMPLE_RATE), LOOKAHEAD, Mailbox(), timer, Degradation(timer), Cores())
     with pytest.raises(MiravoxError, match="OpenGL"):
         loop.wait_until_ready()
     loop.stop()

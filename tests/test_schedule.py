@@ -1,0 +1,105 @@
+"""How sessions share cores."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from realtime.schedule import Cores, Turns, usable_cores
+
+
+def test_turns_are_as_far_apart_as_may_be() -> None:
+    turns = Turns(4)
+    assert [turns.take() for _ in range(4)] == pytest.approx([0, 0.02, 0.01, 0.03])
+    assert turns.take() == 0, "more sessions than foreseen share a moment"
+    thirds = Turns(3)
+    assert sorted(thirds.take() for _ in range(3)) == pytest.approx([0, 0.04 / 3, 0.08 / 3])
+
+
+def test_a_turn_that_was_given_back_is_taken_again() -> None:
+    turns = Turns(3)
+    first, second, third = (turns.take() for _ in range(3))
+    turns.give_back(second)
+    assert turns.take() == second
+    with pytest.raises(ValueError, match="not in list"):
+        turns.give_back(0.5)
+
+
+class Job(threading.Thread):
+    """A frame that holds a core until it is told to end."""
+
+    def __init__(self, cores: Cores, started: float, entered: list[float]) -> None:
+        super().__init__(daemon=True)
+        self.cores, self.started, self.entered, self.done = cores, started, entered, threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        with self.cores.one(self.started):
+            self.entered.append(self.started)
+            assert self.done.wait(60)
+
+
+def wait_for(entered: list[float], count: int) -> None:
+    for _ in range(6000):
+        if len(entered) >= count:
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"after a minute {entered}")
+
+
+def test_no_more_frames_than_cores_are_in_the_making_and_the_oldest_is_next() -> None:
+    cores, entered = Cores(2), list[float]()
+    jobs = {}
+    for started in (1.0, 2.0):
+        jobs[started] = Job(cores, started, entered)
+        wait_for(entered, len(jobs))
+    for started in (5.0, 3.0, 4.0):
+        jobs[started] = Job(cores, started, entered)
+        while len(cores._waiting) < len(jobs) - 2:
+            time.sleep(0.001)
+    assert entered == [1, 2], "both cores are taken"
+    for expected in (3, 4, 5):
+        jobs[entered[0 if expected == 3 else expected - 2]].done.set()
+        wait_for(entered, expected)
+        assert entered[-1] == expected
+    for job in jobs.values():
+        job.done.set()
+        job.join(60)
+    with cores.one(0.0), cores.one(0.0):
+        assert cores._free == 0
+    assert cores._free == 2
+
+
+def test_a_frame_that_fails_gives_its_core_back() -> None:
+    cores = Cores(1)
+    with pytest.raises(ZeroDivisionError), cores.one(0.0):
+        raise ZeroDivisionError
+    with cores.one(0.0):
+        pass
+    assert usable_cores() >= 1
+
+
+@pytest.mark.usefixtures("gl_context")
+def test_a_session_keeps_to_its_turn_until_it_is_closed(ada: Path) -> None:
+    from realtime.avatar import load_avatar
+    from realtime.session import Session
+
+    async def sessions() -> None:
+        turns = Turns(3)
+        assert turns.take() == 0
+        session = Session(load_avatar(ada), "baked", 128, None, turns=turns, cores=Cores())
+        await session.load()
+        session.start()
+        try:
+            since, sample = session.input._due_at
+            assert (since - sample / 16_000) % 0.04 == pytest.approx(0.04 / 3, abs=1e-6)
+        finally:
+            await session.close()
+            await session.close()  # as a server may, when a page goes while it ends
+        assert turns.take() == pytest.approx(0.04 / 3)
+
+    asyncio.run(sessions())
