@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +29,8 @@ from safetensors.numpy import load_file
 from networks.contract import EMBEDDINGS, FRAME_RATE, LATENT, LOOKAHEAD_STEP, REGIONS
 from realtime.errors import MiravoxError
 from realtime.rasteriser import Camera
+
+T = TypeVar("T")
 
 FORMAT_VERSION = 1
 KEYS = frozenset(
@@ -94,6 +98,18 @@ class Avatar:
     source_box: NDArray[np.int32]  # [M, 4]: left, top, right, bottom, pixels; the same size in all frames
     source_mask: NDArray[np.uint8]  # [M, B, B]: how much of the box is painted, 255 is all
     info: dict[str, Any]  # avatar.json
+    _made: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _making: threading.RLock = field(default_factory=threading.RLock, init=False, repr=False, compare=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What `make` returned when it was first asked for by that name: networks and textures that nobody changes, of
+        which many sessions on many threads need no more than one copy. That spares memory, and the cores' caches.
+        """
+        with self._making:
+            if name not in self._made:
+                self._made[name] = make()
+            made: T = self._made[name]
+            return made
 
     @property
     def width(self) -> int:

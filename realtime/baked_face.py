@@ -7,7 +7,7 @@ Only the part of the mesh that the inpaint region needs is drawn, into a target 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import moderngl
@@ -25,42 +25,63 @@ ByteArray = NDArray[np.uint8]
 CHANGE_ZERO = 128  # texel of a colour that is the mean's
 
 
+@dataclass(frozen=True)
+class Baked:
+    """What a folder of target baked holds, laid out for drawing. Nobody changes it: many may draw from one."""
+
+    coefficients: Engine
+    mean_positions: FloatArray  # [3 V'], cm: neutral + D0 of the V' vertices that the baked triangles use
+    displacement: FloatArray  # [3 V', D]
+    uv: FloatArray  # [V', 2]
+    triangles: NDArray[np.int32]  # [3 F]
+    mean: ByteArray  # [H, W, 4]
+    # [C + 1, h w 4]: four bytes a texel are what a software renderer samples fastest. A change from -0.5 to 0.5 lies
+    # around 128; the last row puts it there, so that one product makes all bytes.
+    color: FloatArray
+    change_size: tuple[int, int]  # w, h
+
+    @staticmethod
+    def load(folder: Path) -> Baked:
+        """`folder` holds baked.safetensors and coefficients.onnx."""
+        baked = load_file(folder / "baked.safetensors")
+        used, triangles = np.unique(baked["triangles"], return_inverse=True)
+        displacement = baked["displacement_components"][:, used].astype(np.float32)  # [D, V', 3]
+        components = baked["color_components"]  # [C, h, w, 3]
+        color = np.zeros((len(components) + 1, *components.shape[1:3], 4), np.float32)
+        np.multiply(components, np.float32(255), out=color[:-1, ..., :3])
+        color[-1] = CHANGE_ZERO + 0.5
+        mean = np.round(255 * np.clip(baked["color_mean"].astype(np.float32), 0, 1)).astype(np.uint8)  # [H, W, 3]
+        return Baked(
+            Engine(folder / "coefficients.onnx", COEFFICIENTS),
+            np.ascontiguousarray(baked["positions"][used]).reshape(-1),
+            np.ascontiguousarray(displacement.reshape(len(displacement), -1).T),
+            np.ascontiguousarray(baked["uv"][used], np.float32),
+            triangles.astype(np.int32).reshape(-1),
+            np.pad(mean, ((0, 0), (0, 0), (0, 1))),
+            color.reshape(len(color), -1),
+            (components.shape[2], components.shape[1]),
+        )
+
+
 class BakedFace:
     """Draws the face into the inpaint box. Everything is allocated once; use it on the thread that made the context."""
 
-    def __init__(self, context: moderngl.Context, folder: Path, camera: Camera, box_size: tuple[int, int]) -> None:
-        """`folder` holds baked.safetensors and coefficients.onnx."""
-        baked = load_file(folder / "baked.safetensors")
-        self.context, self.camera, (self.width, self.height) = context, camera, box_size
-        self.coefficients = Engine(folder / "coefficients.onnx", COEFFICIENTS, threads=1)
-        used, triangles = np.unique(baked["triangles"], return_inverse=True)  # V' vertices of those that were baked
-        self.mean_positions = np.ascontiguousarray(baked["positions"][used]).reshape(-1)  # neutral + D0, [3 V']
-        displacement = baked["displacement_components"][:, used].astype(np.float32)  # [D, V', 3]
-        self.displacement_T = np.ascontiguousarray(displacement.reshape(len(displacement), -1).T)
-        # Four bytes a texel: what a software renderer samples fastest. A change from -0.5 to 0.5 lies around 128; the
-        # last row of the matrix puts it there, so that one product makes all bytes.
-        color = 255 * baked["color_components"].astype(np.float32)  # [C, h, w, 3]
-        ranks, *self.change_size = len(color), *color.shape[1:3]
-        self.color = np.zeros((ranks + 1, *self.change_size, 4), np.float32)
-        self.color[:ranks, ..., :3] = color
-        self.color[ranks] = CHANGE_ZERO + 0.5
-        self.color = self.color.reshape(ranks + 1, -1)
-        self.factors = np.ones(ranks + 1, np.float32)
-        self.texels = np.zeros(self.color.shape[1], np.float32)
-        mean = np.round(255 * np.clip(baked["color_mean"].astype(np.float32), 0, 1)).astype(np.uint8)  # [H, W, 3]
-        mean_size, change_size = mean.shape[1::-1], tuple(self.change_size[::-1])
-        self.mean_texture = context.texture(mean_size, 4, np.pad(mean, ((0, 0), (0, 0), (0, 1))).tobytes())
-        self.change_texture = context.texture(change_size, 4)
+    def __init__(self, context: moderngl.Context, baked: Baked, camera: Camera, box_size: tuple[int, int]) -> None:
+        self.context, self.baked, self.camera, (self.width, self.height) = context, baked, camera, box_size
+        self.factors = np.ones(len(baked.color), np.float32)
+        self.texels = np.zeros(baked.color.shape[1], np.float32)
         self.change = np.zeros(self.texels.shape, np.uint8)
+        mean_size = baked.mean.shape[1::-1]
+        self.mean_texture = context.texture(mean_size, 4, baked.mean.tobytes())
+        self.change_texture = context.texture(baked.change_size, 4)
         for texture in (self.mean_texture, self.change_texture):
             # The nose above the region takes the colour of the region's edge.
             texture.repeat_x = texture.repeat_y = False
         self.program = context.program(load_shader("baked.vert"), load_shader("baked.frag"))
         self.program["mean_color"], self.program["change"] = 0, 1
-        self.program["mean_size"], self.program["change_size"] = mean_size, change_size
-        self.positions = context.buffer(reserve=self.mean_positions.nbytes, dynamic=True)
-        uv = context.buffer(np.ascontiguousarray(baked["uv"][used], np.float32).tobytes())
-        index = context.buffer(triangles.astype(np.int32).tobytes())
+        self.program["mean_size"], self.program["change_size"] = mean_size, baked.change_size
+        self.positions = context.buffer(reserve=baked.mean_positions.nbytes, dynamic=True)
+        uv, index = context.buffer(baked.uv.tobytes()), context.buffer(baked.triangles.tobytes())
         self.mesh = context.vertex_array(self.program, [(self.positions, "3f", "position"), (uv, "2f", "uv")], index)
         self.half_size = (-(-self.width // 2), -(-self.height // 2))
         self.target, self.half_target = (
@@ -79,10 +100,10 @@ class BakedFace:
         Returns uint8 [height, width, 4]: sRGB, and 255 where the mesh covers the pixel. Reused by the next call.
         `halved`: drawn at half the resolution, each pixel repeated.
         """
-        displacement, color = self.coefficients.run(latent)
-        vertices = self.mean_positions + self.displacement_T @ displacement[0]
+        displacement, color = self.baked.coefficients.run(latent)
+        vertices = self.baked.mean_positions + self.baked.displacement @ displacement[0]
         self.factors[:-1] = color[0]
-        np.matmul(self.factors, self.color, out=self.texels)
+        np.matmul(self.factors, self.baked.color, out=self.texels)
         self.change[:] = np.clip(self.texels, 0, 255, out=self.texels)
         scale, (width, height) = (0.5, self.half_size) if halved else (1.0, (self.width, self.height))
         target, face = (self.half_target, self.half_face) if halved else (self.target, self.face)

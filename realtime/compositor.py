@@ -4,49 +4,19 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-
 import numpy as np
 from numpy.typing import NDArray
 
 from networks.contract import COMPOSITION
 from realtime.avatar import Avatar
 from realtime.engine import Engine
+from realtime.resize import resampling, resize
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
 
 CELL = 4  # pixels: side of the cells whose known pixels fill unknown ones
 LEAST_SHARE = 1e-3  # of a cell that must be known, or its neighbours fill it
-
-
-@lru_cache(maxsize=64)
-def resize_matrix(before: int, after: int) -> FloatArray:
-    """Weights [after, before] of a linear resampling along one axis, averaged over the source pixels when it shrinks.
-
-    Pixel centres lie at .5; two small matrix products resample an image without another library.
-    """
-    scale = before / after
-    centres = (np.arange(after) + 0.5) * scale
-    reach = max(1.0, scale)
-    weights = np.maximum(0, 1 - np.abs(centres[:, None] - (np.arange(before) + 0.5)) / reach)
-    matrix = np.asarray(weights / weights.sum(1, keepdims=True), np.float32)
-    matrix.setflags(write=False)  # it is shared
-    return matrix
-
-
-@lru_cache(maxsize=64)
-def placed_matrix(before: int, first: int, end: int, after: int) -> FloatArray:
-    """As resize_matrix(before, end - first), with zeros around it, [after, before]."""
-    matrix = np.zeros((after, before), np.float32)
-    matrix[first:end] = resize_matrix(before, end - first)
-    matrix.setflags(write=False)
-    return matrix
-
-
-def resize(image: FloatArray, rows: FloatArray, columns: FloatArray) -> FloatArray:
-    """[c, h, w] -> [c, h', w'] by resize_matrix(h, h') and resize_matrix(w, w')."""
-    return np.asarray(rows @ image @ columns.T, np.float32)
 
 
 def unit(image: ByteArray) -> FloatArray:
@@ -86,12 +56,12 @@ def fill_unknown(over: FloatArray, known: NDArray[np.bool_]) -> None:
     height, width = known.shape
     rows, columns = max(1, height // CELL), max(1, width // CELL)
     both = np.concatenate([over, known[None]], dtype=np.float32)
-    cells = resize(both, resize_matrix(height, rows), resize_matrix(width, columns))
+    cells = resize(both, resampling(height, rows), resampling(width, columns))
     while (empty := cells[3] < LEAST_SHARE).any():  # wide gaps are filled from their border inwards
         padded = np.pad(cells, ((0, 0), (1, 1), (1, 1)))
         around = sum(padded[:, r : r + rows, c : c + columns] for r in range(3) for c in range(3))
         cells = np.where(empty, around, cells)
-    filled = resize(cells, resize_matrix(rows, height), resize_matrix(columns, width))
+    filled = resize(cells, resampling(rows, height), resampling(columns, width))
     over[:, unknown] = filled[:3, unknown] / filled[3, unknown]
 
 
@@ -101,9 +71,10 @@ class Compositor:
     def __init__(self, avatar: Avatar, box_size: tuple[int, int]) -> None:
         width, height = box_size
         side = avatar.composition_size
-        self.engine = Engine(avatar.folder / "targets" / "onnx" / "composition.onnx", COMPOSITION)
-        self.shrink = resize_matrix(height, side), resize_matrix(width, side)
-        self.grow = resize_matrix(side, height), resize_matrix(side, width)
+        path = avatar.folder / "targets" / "onnx" / "composition.onnx"
+        self.engine = avatar.once("composition", lambda: Engine(path, COMPOSITION))
+        self.shrink = resampling(height, side), resampling(width, side)
+        self.grow = resampling(side, height), resampling(side, width)
 
     def compose(self, crop: ByteArray, face: ByteArray, mask: FloatArray, refined: bool = True) -> ByteArray:
         """The finished box, uint8 [h, w, 3].

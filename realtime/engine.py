@@ -38,7 +38,7 @@ def check_inputs(network: Network, inputs: tuple[NDArray[Any], ...]) -> None:
 
 
 class Engine:
-    """One network. `threads` is how many cores a call may use."""
+    """One network, which many threads may run at once. `threads` is how many cores a call may use."""
 
     def __init__(self, path: Path, network: Network, threads: int = 1) -> None:
         self.path, self.network = path, network

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from realtime.avatar import Avatar
-from realtime.compositor import placed_matrix, resize, unit
+from realtime.compositor import unit
+from realtime.resize import placed_resampling, resize
 
 FloatArray = NDArray[np.float32]
 
@@ -36,6 +37,6 @@ class InpaintBoxes:
         """How much of each pixel of loop frame `index`'s box is painted, float32 [h, w] in [0, 1]."""
         (width, height), side = self.box_size, self._stored.shape[1]
         left, top, right, bottom = (int(x) for x in self.masked[index])
-        rows, columns = placed_matrix(side, top, bottom, height), placed_matrix(side, left, right, width)
+        rows, columns = placed_resampling(side, top, bottom, height), placed_resampling(side, left, right, width)
         (mask,) = resize(unit(self._stored[index][..., None]), rows, columns)
         return np.asarray(mask, np.float32)

@@ -38,7 +38,10 @@ class SpeechNetwork(Protocol):
 def speech_networks(avatar: Avatar) -> tuple[Engine, Engine]:
     """The avatar's audio encoder and projection in ONNX Runtime."""
     folder = avatar.folder / "targets" / "onnx"
-    return Engine(folder / "audio_encoder.onnx", AUDIO_ENCODER), Engine(folder / "projection.onnx", PROJECTION)
+    return (
+        avatar.once("audio_encoder", lambda: Engine(folder / "audio_encoder.onnx", AUDIO_ENCODER)),
+        avatar.once("projection", lambda: Engine(folder / "projection.onnx", PROJECTION)),
+    )
 
 
 class LatentTrack:

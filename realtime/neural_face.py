@@ -26,8 +26,8 @@ class NeuralFace:
     def __init__(self, context: moderngl.Context, avatar: Avatar, camera: Camera, box_size: tuple[int, int]) -> None:
         folder = avatar.folder / "targets" / "onnx"
         self.avatar = avatar
-        self.deformation = Engine(folder / "deformation.onnx", DEFORMATION)
-        self.color = Engine(folder / "color.onnx", COLOR)
+        self.deformation = avatar.once("deformation", lambda: Engine(folder / "deformation.onnx", DEFORMATION))
+        self.color = avatar.once("color", lambda: Engine(folder / "color.onnx", COLOR))
         self.rasteriser = Rasteriser(context, avatar.triangles, len(avatar.template), camera)
         self.points_V3 = avatar.scale(avatar.canonical)
         self.face = np.zeros((box_size[1], box_size[0], 4), np.uint8)

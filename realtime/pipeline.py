@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar
-from realtime.baked_face import BakedFace
+from realtime.baked_face import Baked, BakedFace
 from realtime.compositor import Compositor
 from realtime.inpaint_boxes import InpaintBoxes
 from realtime.latent import LatentTrack
@@ -53,7 +53,8 @@ class Pipeline:
         self.latents = LatentTrack(avatar, ring)
         self.face: BakedFace | NeuralFace
         if target == "baked":
-            self.face = BakedFace(self.context, avatar.folder / "targets" / "baked", camera, self.inpaint.box_size)
+            baked = avatar.once("baked", lambda: Baked.load(avatar.folder / "targets" / "baked"))
+            self.face = BakedFace(self.context, baked, camera, self.inpaint.box_size)
         else:
             self.face = NeuralFace(self.context, avatar, camera, self.inpaint.box_size)
         self.compositor = Compositor(avatar, self.inpaint.box_size)

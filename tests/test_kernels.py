@@ -25,7 +25,7 @@ from realtime import kernels as kernels_module
 from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
-from realtime.compositor import LEAST_SHARE, Compositor, layers_of, resize, resize_matrix, unit
+from realtime.compositor import LEAST_SHARE, Compositor, layers_of, unit
 from realtime.errors import MiravoxError
 from realtime.kernels import (
     OPTIONS,
@@ -41,6 +41,7 @@ from realtime.kernels import (
 )  # fmt: skip
 from realtime.neural_face import NeuralFace
 from realtime.pipeline import Pipeline
+from realtime.resize import resampling, resize, weights_of
 from realtime.sound_file import read_speech
 from realtime.yuv import FrameConverter, RgbConverter, crop, paste, planes
 
@@ -115,8 +116,8 @@ def random_box(seed: int, width: int, height: int) -> tuple[ByteArray, ByteArray
     face[..., 3] = 255 * blobs(rng, width, height, 3, 0.4)
     face[face[..., 3] == 0] = 0
     inside = blobs(rng, width, height, 4, 0.5).astype(np.float32)
-    rows, columns = (resize_matrix(n, -(-n // 4)) for n in (height, width))
-    (mask,) = resize(resize(inside[None], rows, columns), rows.T, columns.T)
+    rows, columns = (weights_of(n, -(-n // 4)) for n in (height, width))
+    mask = rows.T @ (rows @ inside @ columns.T) @ columns
     return source, face, np.ascontiguousarray(np.where(inside > 0, 1, np.minimum(mask, 1)), np.float32)
 
 
@@ -166,7 +167,7 @@ def check_layers(kernels: Kernels, width: int, height: int) -> None:
             assert 0.02 < np.mean(~known) < 0.9, "a test of filling has something to fill, and with something"
         wanted = layers_of(unit(source), face, mask)
         np.testing.assert_allclose(found.layers, wanted, atol=2e-6)
-        small = resize(found.layers, resize_matrix(height, SIDE), resize_matrix(width, SIDE))
+        small = resize(found.layers, resampling(height, SIDE), resampling(width, SIDE))
         np.testing.assert_allclose(found.small, small, atol=2e-6)
 
 
@@ -208,7 +209,7 @@ def test_shrinking_and_growing_is_the_compositors(kernels: Kernels, before: int,
     layers = rng.random((6, before, before + 2), dtype=np.float32)
     small = np.full((6, after, after), np.nan, np.float32)
     kernels.shrink(0, layers=at(layers), small=at(small), width=before + 2, height=before, side=after)
-    wanted = resize(layers, resize_matrix(before, after), resize_matrix(before + 2, after))
+    wanted = resize(layers, resampling(before, after), resampling(before + 2, after))
     np.testing.assert_allclose(small, wanted, atol=2e-6)
 
 

@@ -24,9 +24,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from networks.composition import COMPOSITIONS, Composition
-from realtime.baked_face import BakedFace
-from realtime.compositor import layers_of, resize, resize_matrix, unit
+from realtime.baked_face import Baked, BakedFace
+from realtime.compositor import layers_of, unit
 from realtime.rasteriser import create_context
+from realtime.resize import resampling, resize
 from training.dataset import Dataset, embed_dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of
 from training.face import load_face
@@ -91,8 +92,8 @@ def make_pairs(
 ) -> Pairs:  # fmt: skip
     """Draws every pair once. The pair of target t uses the source frame source_of.get(t, t)."""
     width, height = inpaint.box_size
-    face = BakedFace(create_context(), baked, dataset.camera, (width, height))
-    rows, columns = resize_matrix(height, side), resize_matrix(width, side)
+    face = BakedFace(create_context(), Baked.load(baked), dataset.camera, (width, height))
+    rows, columns = resampling(height, side), resampling(width, side)
     pairs = Pairs(*(np.zeros((len(targets), *s), np.uint8) for s in ((6, side, side), (3, side, side), (side, side))))
     wanted = {*targets, *(source_of.get(t, t) for t in targets)}
     crops: dict[int, ByteArray] = {}
