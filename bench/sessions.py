@@ -118,14 +118,16 @@ async def watch(server: ServerProcess, count: int, source: str, voices: list[byt
                 elapsed, used = time.monotonic() - started, processor_seconds(server) - used
             finally:
                 await asyncio.gather(*(view.connection.close() for view in views))
-    rendered, late, dropped = (
-        stats["frames"][name] - frames["frames"][name] for name in ("rendered", "late", "dropped")
+    rendered, late, dropped, unrefined, halved = (
+        stats["frames"][name] - frames["frames"][name]
+        for name in ("rendered", "late", "dropped", "unrefined", "halved")
     )
     return {
         "p50_ms": stats["stages_ms"]["frame"]["p50"], "p99_ms": stats["stages_ms"]["frame"]["p99"],
         "cores": used / elapsed,
         "fps": min(got, default=0) / elapsed,  # of the peer that got the fewest
         "late_share": late / max(1, rendered), "dropped_share": dropped / max(1, rendered + dropped),
+        "degraded_share": max(unrefined, halved) / max(1, rendered),  # refined less, or shaded less finely
     }  # fmt: skip
 
 
@@ -157,17 +159,24 @@ def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: flo
         for kind in ("sessions", "viewers")
         if len(result[kind]) > 1
     }
-    carried = [int(n) for n, f in result["sessions"].items() if f["p99_ms"] <= MOST_MS and f["fps"] > 24.5]
+    carried = [
+        int(n)
+        for n, f in result["sessions"].items()
+        if f["p99_ms"] <= MOST_MS and f["fps"] > 24.5 and not f["degraded_share"]
+    ]
     return result | {"carried": max(carried, default=0)}
 
 
 def print_table(result: Figures) -> None:
-    print(f"{'':20} {'frame p50':>10} {'p99, ms':>10} {'cores':>8} {'fps':>8} {'late':>8} {'dropped':>8}")
+    print(
+        f"{'':20} {'frame p50':>10} {'p99, ms':>10} {'cores':>8} {'fps':>8} {'late':>8} {'dropped':>8} {'degraded':>9}"
+    )
     for kind in ("sessions", "viewers"):
         for count, f in result[kind].items():
             print(
                 f"{count + ' ' + kind:20} {f['p50_ms']:10.1f} {f['p99_ms']:10.1f} {f['cores']:8.2f} {f['fps']:8.2f} "
-                f"{100 * f['late_share']:7.2f}% {100 * f['dropped_share']:7.2f}%"
+                f"{100 * f['late_share']:7.2f}% {100 * f['dropped_share']:7.2f}% "
+                f"{100 * f['degraded_share']:8.2f}%"
             )
     for kind, fit in result["lines"].items():
         print(
