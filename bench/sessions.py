@@ -176,7 +176,7 @@ def print_table(result: Figures) -> None:
             print(
                 f"{count + ' ' + kind:20} {f['p50_ms']:10.1f} {f['p99_ms']:10.1f} {f['cores']:8.2f} {f['fps']:8.2f} "
                 f"{100 * f['late_share']:7.2f}% {100 * f['dropped_share']:7.2f}% "
-                f"{100 * f['degraded_share']:8.2f}%"
+                f"{100 * f['degraded_share']:7.2f}%"
             )
     for kind, fit in result["lines"].items():
         print(
