@@ -33,6 +33,7 @@ from realtime.audio_input import Block
 from realtime.audio_ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
 from realtime.engine import Engine
+from realtime.errors import MiravoxError
 from realtime.latent import LatentTrack
 from realtime.sound_file import read_speech
 from studio.face_model import load_face_model
@@ -85,14 +86,28 @@ class LipTracker:
         return self._lips(np.tensordot(weights_C, self.basis, 1).astype(np.float32))
 
 
+def is_synthetic(avatar: Avatar) -> bool:
+    """Whether the studio filmed its actor, so that the true lips of any speech are known."""
+    provenance = avatar.info["provenance"]
+    assert isinstance(provenance, dict)
+    return bool(provenance["dataset"].get("generator") == "studio")
+
+
 def template_basis(avatar: Avatar) -> FloatArray:
-    """The face model's expression shapes on the avatar's template, for the identity of its provenance: [C, V, 3]."""
+    """The face model's expression shapes on the avatar's template, for the identity of its provenance: [C, V, 3].
+
+    Raises MiravoxError for a person who was captured.
+    """
     from networks.template import build_template
     from studio.actor import identity_vertices
 
-    model = load_face_model()
-    provenance = avatar.info["provenance"]
-    assert isinstance(provenance, dict)
+    if not is_synthetic(avatar):
+        raise MiravoxError(
+            str(avatar.folder), found="a person who was captured, whose true lips nobody knows",
+            wanted="a synthetic actor's avatar",
+            remedy="Hold it against the tracked lips: `python -m bench fidelity --avatar ... --dataset ...`.",
+        )  # fmt: skip
+    model, provenance = load_face_model(), avatar.info["provenance"]
     return build_template(model, identity_vertices(model, provenance["dataset"]["identity"])).basis(
         model.expression_CV3
     )

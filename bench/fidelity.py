@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from bench.articulation import Labelled, articulation, held_out_articulation
+from bench.articulation import Labelled, articulation, held_out_articulation, is_synthetic
 from bench.record import show
 from networks.contract import FRAME_RATE, REGIONS, SAMPLES_PER_FRAME
 from realtime.audio_input import Block
@@ -379,7 +379,7 @@ def geometry(avatar: Avatar, dataset: Dataset) -> dict[str, object]:
     """Lips against the studio's on held-out speech of her own voice, and of speakers never heard; those of a person who
     was captured against the tracked ones, on the dataset's held-out takes (closures where their phones are known).
     """
-    if avatar.info["provenance"]["dataset"].get("generator") == "studio":
+    if is_synthetic(avatar):
         spoken = held_out_articulation(avatar)
     else:
         takes = [

@@ -65,6 +65,7 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
             of_frame.append(1000 * (perf_counter() - started))
             with timer.measure("encoding"):
                 encoder.encode(picture, k, START_BITRATE)
+            pipeline.read_ahead()  # as live
             if beside is not None and k >= WARM_UP_FRAMES and k % REFERENCE_EVERY == 0:
                 started = perf_counter()
                 beside()

@@ -249,9 +249,13 @@ class GpuPipeline:
             self.cuda.launch_graph(self.graphs[self.bucket_of_frame[k]], self.stream)
             kept = self._left_on_device() if self.keep_on_device else None
             self.cuda.download(self.finished, self.at["frame"], self.stream)
+            self.source.read_ahead()  # the GPU is at work
             self.cuda.synchronize(self.stream)
         with self.timer.measure("conversion"):
             return Rendered(self._picture(), kept.to_video_frame() if kept is not None else None)
+
+    def read_ahead(self) -> None:
+        """Has been done while the GPU was at work."""
 
     def warm_up(self) -> None:
         """Renders the loop's first frame with the silence before all speech: fills every cache."""

@@ -89,6 +89,11 @@ class Pipeline:
             paste(picture, self.inpaint.boxes[k], self.to_yuv(painted), mask > 0)
         return picture
 
+    def read_ahead(self) -> None:
+        """Makes the next frame quicker, on the thread that composes, once this one is on its way."""
+        with self.timer.measure("reading ahead"):
+            self.source.read_ahead()
+
     def warm_up(self) -> None:
         """Renders the loop's first frame with the silence before all speech: fills every cache."""
         self.render(-len(self.inpaint))

@@ -36,7 +36,7 @@ from realtime.viewer import Viewer, check_offer
 log = logging.getLogger("miravox")
 
 CLIENT = Path(__file__).resolve().parent / "client"
-PAGE = {"/": "index.html", "/client.js": "client.js", "/style.css": "style.css"}
+PAGE = {"/": "index.html", "/client.js": "client.js", "/marking.js": "marking.js", "/style.css": "style.css"}
 MAX_OFFER_BYTES = 256 * 1024
 MAX_FILE_BYTES = 64 * 2**20
 CLOSE_SECONDS = 1.0  # for goodbyes when the server ends

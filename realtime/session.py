@@ -203,6 +203,7 @@ class Session:
                     frame = self._finish(pipeline, painted)
                     self.timer.add("frame", 1000 * (perf_counter() - painted.started))
                     self._encode(frame)
+                    pipeline.read_ahead()
                 for tap in self.taps:
                     tap.frame(frame)
         except Exception as error:  # whatever it is, the session ends with it and others go on

@@ -5,7 +5,6 @@ Stored unrolled (there and back), decoded forwards only.
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import av
@@ -27,23 +26,20 @@ class SourceLoop:
         self.next_index = 0
         self.decoder = self.container.decode(self.stream)
         self.reformatter = VideoReformatter()  # keeps its tables from frame to frame
-        # The next frame is decoded while this one is painted: FFmpeg works outside of Python's lock.
-        self.reader = ThreadPoolExecutor(1)
-        self.ahead: tuple[int, Future[av.VideoFrame]] | None = None
+        self.ahead: tuple[int, av.VideoFrame] | None = None
 
     def frame(self, index: int) -> av.VideoFrame:
         """Loop frame `index`, 0 <= index < frames, yuv420p (realtime/yuv.py), the caller's own. Cheap for consecutive
-        indices.
+        indices, and at once if it was read ahead.
         """
-        if self.ahead is not None and self.ahead[0] == index:
-            image = self.ahead[1].result()
-        else:
-            if self.ahead is not None:
-                self.ahead[1].result()  # the decoder is one thread's at a time
-            image = self._decode(index)
-        following = (index + 1) % self.frames
-        self.ahead = following, self.reader.submit(self._decode, following)
-        return image
+        ahead, self.ahead = self.ahead, None
+        return ahead[1] if ahead is not None and ahead[0] == index else self._decode(index)
+
+    def read_ahead(self) -> None:
+        """Decodes the frame after the last one: when nobody waits, after a frame was sent or while a GPU draws one."""
+        if self.ahead is None:
+            following = self.next_index % self.frames
+            self.ahead = following, self._decode(following)
 
     def _decode(self, index: int) -> av.VideoFrame:
         if index < self.next_index or index > self.next_index + SEEK_AHEAD:
@@ -79,5 +75,4 @@ class SourceLoop:
         self.next_index = index
 
     def close(self) -> None:
-        self.reader.shutdown()
         self.container.close()

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from realtime.avatar import load_avatar
+from realtime.errors import MiravoxError
 
 pytestmark = pytest.mark.usefixtures("torch", "gl_context")
 
@@ -206,6 +207,8 @@ def test_a_captured_persons_lips_are_held_against_the_tracked_ones(ada: Path, da
 
     avatar = load_avatar(ada)
     captured = replace(avatar, info={**avatar.info, "provenance": {"dataset": {"generator": "capture"}}})
+    with pytest.raises(MiravoxError, match="captured, whose true lips nobody knows"):
+        template_basis(captured)
     utterance = next(u for u in load_utterances(data_folder) if u.corpus == "grid_s1" and u.held_out)
     basis, names = template_basis(avatar), load_face_model().expression_names
     curves = expression_curves(utterance.phones, 75, names)

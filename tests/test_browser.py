@@ -6,13 +6,18 @@ Nothing here is about speed: both cores render, encode and decode, and may do ot
 
 from __future__ import annotations
 
+import base64
+import io
 import json
+import re
+import struct
 import wave
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -74,6 +79,22 @@ SHOWN = """
 const origin = miravox.status?.video?.rtp_origin;
 return origin == null ? [] : miravox.frames.slice(-100).map(({ rtpTimestamp, expectedDisplayTime }) => [
   Math.round(((rtpTimestamp - origin + 2 ** 32) % 2 ** 32) / 3600), performance.timeOrigin + expectedDisplayTime]);
+"""
+# A browser that records in no other container, and whose downloads end here.
+RECORDS = """
+const able = MediaRecorder.isTypeSupported;
+MediaRecorder.isTypeSupported = (type) => type.includes('KIND') && able.call(MediaRecorder, type);
+const url = URL.createObjectURL;
+window.saved = [];
+URL.createObjectURL = (blob) => { saved.push(blob); return url.call(URL, blob); };
+HTMLAnchorElement.prototype.click = function () { saved.name = this.download; };
+"""
+SAVED = """
+return new Promise((done) => {
+  const reader = new FileReader();
+  reader.onload = () => done([saved.name, reader.result]);
+  reader.readAsDataURL(saved[0]);
+});
 """
 
 
@@ -334,6 +355,37 @@ def test_the_avatar_is_heard(open_page: OpenPage) -> None:
     assert pressed() == "false" and muted()
     page.click("#hear")
     assert pressed() == "true" and not muted()
+
+
+def fragments_of(recording: bytes) -> list[int]:
+    """Where its index says that fragments of an MP4 begin: `tfra`, version 1, with numbers of one byte."""
+    index = recording.rfind(b"tfra") + 4
+    version, lengths, entries = recording[index], *struct.unpack_from(">II", recording, index + 8)
+    assert (version, lengths & 0x3F) == (1, 0)
+    return [struct.unpack_from(">Q", recording, index + 16 + 19 * i + 8)[0] for i in range(entries)]
+
+
+@pytest.mark.parametrize("kind", ["mp4", "webm"])
+def test_a_recording_says_what_it_is(open_page: OpenPage, ada: Path, kind: str) -> None:
+    """In its name and in its metadata; it plays, and can be searched, as if nothing had been put in."""
+    page = open_page(before=RECORDS.replace("KIND", kind))
+    page.choose("sample")
+    page.start()
+    page.click("#record")
+    page.wait_frames(75)
+    page.click("#record")
+    page.wait("a recording", lambda: bool(page.run("return saved.name")))
+    name, address = page.run(SAVED)
+    assert re.fullmatch(rf"miravox-ada-synthetic-[-\d]+\.{kind}", name)
+    recording, avatar = base64.b64decode(address.partition(",")[2]), load_avatar(ada)
+    with av.open(io.BytesIO(recording), "r") as file:
+        metadata = {key.lower(): value for key, value in file.metadata.items()}
+        assert (metadata["title"], metadata["comment"]) == (avatar.name, avatar.marking)
+        assert sum(1 for _ in file.decode(video=0)) > 50
+        file.seek(1_000_000)
+        assert (next(file.decode(audio=0)).time or 0) > 0.5
+    if b"tfra" in recording:
+        assert all(recording[at + 4 : at + 8] == b"moof" for at in fragments_of(recording))
 
 
 def test_a_server_beyond_this_machine_wants_its_token(

@@ -55,7 +55,7 @@ def test_health_config_and_page(server: LiveServer) -> None:
     config = server.get("/config")[1]
     assert "Synthetic" in config["marking"] and "nobody is portrayed" in config["marking"]
     assert config["lookahead_ms"] == 112.5 and config["frame_rate"] == 25 and config["shared"] is None
-    for path in ("/", "/client.js", "/style.css", "/poster.jpg"):
+    for path in ("/", "/client.js", "/marking.js", "/style.css", "/poster.jpg"):
         status, content = server.get(path)
         assert status == 200 and len(content) > 1000, path
     assert server.get("/poster.jpg")[1].startswith(b"\xff\xd8")

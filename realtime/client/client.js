@@ -10,6 +10,8 @@
  * Measuring programs read window.miravox, which is written nowhere else.
  */
 
+import { marked } from './marking.js';
+
 const BACKOFF_MS = [500, 1000, 2000, 4000, 5000]; // the last one for ever
 const GATHERING_MS = 2000; // candidates found later are not waited for
 const REQUEST_MS = 10000;
@@ -745,7 +747,7 @@ function startRecording() {
   recorder.addEventListener('error', () => tell('The recording broke off; what was recorded is saved.'));
   recorder.addEventListener('stop', () => {
     if (recording.recorder === recorder) endRecording(); // its stream ended
-    if (chunks.length) download(new Blob(chunks, { type: recorder.mimeType }), recorder.mimeType.includes('mp4') ? 'mp4' : 'webm');
+    if (chunks.length) save(new Blob(chunks, { type: recorder.mimeType }));
   });
   recorder.start(1000);
   recording.recorder = recorder;
@@ -773,12 +775,13 @@ function showRecorded() {
   byId('recorded').textContent = `${Math.floor(seconds / 60)}:${String(seconds % 60).padStart(2, '0')}`;
 }
 
-function download(blob, extension) {
+async function save(recorded) {
+  const blob = await marked(recorded, avatarName(), config?.marking ?? 'Synthetic');
   const anchor = document.createElement('a');
   const stamp = new Date().toISOString().slice(0, 19).replace(/[:T]/g, '-');
   anchor.href = URL.createObjectURL(blob);
   const name = (config?.avatar ?? 'avatar').toLowerCase().replace(/[^\p{L}\p{N}]+/gu, '-');
-  anchor.download = `miravox-${name}-synthetic-${stamp}.${extension}`;
+  anchor.download = `miravox-${name}-synthetic-${stamp}.${blob.type.includes('mp4') ? 'mp4' : 'webm'}`;
   anchor.click();
   setTimeout(() => URL.revokeObjectURL(anchor.href), 60000);
 }
