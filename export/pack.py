@@ -147,11 +147,16 @@ def _write_source(folder: Path, dataset: Dataset) -> None:
         },
         folder / "source.safetensors",
     )
-    images = dict(dataset.frames(set(there)))
-    with av.open(str(folder / "source.mp4"), "w", options={"movflags": "+faststart"}) as container:
+    _write_loop(folder / "source.mp4", dataset, loop)
+
+
+def _write_loop(path: Path, dataset: Dataset, loop: list[int]) -> None:
+    images = dict(dataset.frames(set(loop)))
+    with av.open(str(path), "w", options={"movflags": "+faststart"}) as container:
         stream = container.add_stream("libx264", rate=FRAME_RATE)
         stream.width, stream.height, stream.pix_fmt = dataset.camera.width, dataset.camera.height, "yuv420p"
-        stream.options = {"crf": SOURCE_CRF, "preset": "slow", "g": "1", "keyint": "1"}
+        # Half the time to decode, every frame of every session, for an eighth more bytes.
+        stream.options = {"crf": SOURCE_CRF, "preset": "slow", "tune": "fastdecode", "g": "1", "keyint": "1"}
         context = stream.codec_context
         context.color_range, context.colorspace = ColorRange.MPEG, Colorspace.ITU709
         context.color_primaries, context.color_trc = 1, 1  # BT.709
