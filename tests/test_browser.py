@@ -12,6 +12,7 @@ import json
 import re
 import struct
 import wave
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -93,7 +94,7 @@ SAVED = """
 return new Promise((done) => {
   const reader = new FileReader();
   reader.onload = () => done([saved.name, reader.result]);
-  reader.readAsDataURL(saved[0]);
+  reader.readAsDataURL(saved.at(-1)); // the poster was one, too
 });
 """
 
@@ -358,16 +359,16 @@ def test_the_avatar_is_heard(open_page: OpenPage) -> None:
 
 
 def fragments_of(recording: bytes) -> list[int]:
-    """Where its index says that fragments of an MP4 begin: `tfra`, version 1, with numbers of one byte."""
+    """Where its index says that fragments of an MP4 begin: `tfra`, version 1, with three numbers of four bytes each."""
     index = recording.rfind(b"tfra") + 4
     version, lengths, entries = recording[index], *struct.unpack_from(">II", recording, index + 8)
-    assert (version, lengths & 0x3F) == (1, 0)
-    return [struct.unpack_from(">Q", recording, index + 16 + 19 * i + 8)[0] for i in range(entries)]
+    assert (version, lengths, entries > 0) == (1, 0x3F, True)
+    return [struct.unpack_from(">Q", recording, index + 16 + 28 * i + 8)[0] for i in range(entries)]
 
 
 @pytest.mark.parametrize("kind", ["mp4", "webm"])
 def test_a_recording_says_what_it_is(open_page: OpenPage, ada: Path, kind: str) -> None:
-    """In its name and in its metadata; it plays, and can be searched, as if nothing had been put in."""
+    """In its name and in its metadata; it plays, and its index is right, as if nothing had been put in."""
     page = open_page(before=RECORDS.replace("KIND", kind))
     page.choose("sample")
     page.start()
@@ -377,13 +378,12 @@ def test_a_recording_says_what_it_is(open_page: OpenPage, ada: Path, kind: str) 
     page.wait("a recording", lambda: bool(page.run("return saved.name")))
     name, address = page.run(SAVED)
     assert re.fullmatch(rf"miravox-ada-synthetic-[-\d]+\.{kind}", name)
-    recording, avatar = base64.b64decode(address.partition(",")[2]), load_avatar(ada)
+    recording, avatar = base64.b64decode(address.rpartition(",")[2]), load_avatar(ada)
     with av.open(io.BytesIO(recording), "r") as file:
         metadata = {key.lower(): value for key, value in file.metadata.items()}
         assert (metadata["title"], metadata["comment"]) == (avatar.name, avatar.marking)
-        assert sum(1 for _ in file.decode(video=0)) > 50
-        file.seek(1_000_000)
-        assert (next(file.decode(audio=0)).time or 0) > 0.5
+        kinds = Counter[type](type(frame) for frame in file.decode())
+        assert kinds[av.VideoFrame] > 50 and kinds[av.AudioFrame] > 25
     if b"tfra" in recording:
         assert all(recording[at + 4 : at + 8] == b"moof" for at in fragments_of(recording))
 
