@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +319,27 @@ def test_inpaint_masks_cover_the_mouth_at_its_widest(dataset_folder: Path) -> No
         assert region.sum() > 2000 and (whole[region] == 1).all()
         covered |= inpaint.maps.masks(3, vertices)[top:bottom, left:right, REGIONS.index("whole")] > 0.5
     assert ((mask == 1) & ~covered).sum() < 0.01 * (mask == 1).sum(), "nobody would know what is to be painted there"
+
+
+def test_nothing_is_painted_along_the_outline_of_a_tracked_face(dataset_folder: Path) -> None:
+    """There a fit may take the wall for skin; at the chin, before the neck, it is painted as before."""
+    from scipy import ndimage
+
+    from training.dataset import load_dataset
+    from training.inpaint import UNSURE_CM, Inpaint
+
+    dataset = load_dataset(dataset_folder)
+    tracked = Inpaint(replace(dataset, provenance={"generator": "capture"}))
+    known = Inpaint(dataset)
+    unsure_pixels = UNSURE_CM * dataset.camera.fx / -dataset.pose[3][2, 3]
+    left, top, right, bottom = known.box(3)
+    outside = np.ones(known.mask(3).shape, bool)
+    for vertices in (None, known.widest, dataset.neutral):
+        covered = known.maps.draw(3, known.values, vertices)[..., 3] > 0
+        outside &= (ndimage.distance_transform_edt(covered) <= unsure_pixels)[top:bottom, left:right]
+    before, after = known.mask(3) == 1, tracked.mask(3) == 1
+    assert (before & outside).any() and not (after & outside).any()
+    assert (after == before)[~outside].mean() > 0.98 and after.sum() > 0.9 * before.sum()
 
 
 def test_sampled_pixels_are_the_frames(dataset_folder: Path) -> None:

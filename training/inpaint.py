@@ -15,6 +15,9 @@ FEATHER = 4  # pixels over which the mask falls to 0 outside of the region
 MARGIN = 12  # pixels around the region that the box has room for: what the composition network sees of the surroundings
 CHIN = 8  # landmark
 BOX_STEP = 8  # the box's sides are multiples of it
+# Within so much of the outline of a face that was tracked nothing is painted: the fit is wider or narrower than the
+# face by that, and where it is wider, the wall behind would be painted along with the cheek.
+UNSURE_CM = 0.3
 
 
 class Inpaint:
@@ -30,6 +33,7 @@ class Inpaint:
         region = dataset.regions[REGIONS.index("inpaint")]
         self.values = np.repeat(region[:, None], 3, 1)
         self.vertices = region > 0.5
+        self.unsure_cm = UNSURE_CM if dataset.provenance.get("generator") == "capture" else 0.0
         widest_C = dataset.expression[widest_frame(dataset)] if widest_C is None else widest_C
         self.widest = dataset.neutral + np.tensordot(widest_C, dataset.basis, 1).astype(np.float32)
         spans = np.array([self._corners(f) for f in range(len(dataset.pose))])
@@ -57,9 +61,11 @@ class Inpaint:
         """
         left, top, right, bottom = self.box(frame)
         region = np.zeros((bottom - top, right - left), bool)
+        unsure_pixels = self.unsure_cm * self.dataset.camera.fx / float(-self.dataset.pose[frame][2, 3])
         for vertices in (None, self.dataset.neutral, self.widest):
-            drawn = self.maps.draw(frame, self.values, vertices)[top:bottom, left:right, 0]
-            region |= drawn > 0.5
+            drawn = self.maps.draw(frame, self.values, vertices)
+            sure = ndimage.distance_transform_edt(drawn[..., 3] > 0) > unsure_pixels
+            region |= ((drawn[..., 0] > 0.5) & sure)[top:bottom, left:right]
         region = ndimage.binary_closing(np.pad(region, 8), iterations=3)[8:-8, 8:-8]
         distance = ndimage.distance_transform_edt(~region)
         rows, columns = np.arange(region.shape[0]), np.arange(region.shape[1])
