@@ -41,7 +41,7 @@ def render(config: StreamConfig) -> str:
     with (
         Recorder(config.record, size, avatar.name, avatar.marking) as recorder,
         open_pipeline(avatar, ring, config.target, size) as pipeline,
-        ThreadPoolExecutor(1) as encoder,  # a frame is encoded while the next one is painted
+        ThreadPoolExecutor(1) as encoder,  # a frame is encoded, and one decoded, while the next one is painted
     ):
         encoded: Future[None] | None = None
         for k in tqdm(range(frames), desc=avatar.name, unit="frame", disable=None):
@@ -51,6 +51,7 @@ def render(config: StreamConfig) -> str:
             picture = pipeline.render(k)
             if encoded is not None:
                 encoded.result()
+            encoder.submit(pipeline.read_ahead)  # if that fails, the next frame says so
             speech_of_frame = Block(sample, padded[sample : sample + SAMPLES_PER_FRAME])
             encoded = encoder.submit(recorder.write, k, picture, speech_of_frame)
         if encoded is not None:

@@ -90,7 +90,7 @@ class Pipeline:
         return picture
 
     def read_ahead(self) -> None:
-        """Makes the next frame quicker, on the thread that composes, once this one is on its way."""
+        """Makes the next frame quicker, on any thread, once this one is on its way."""
         with self.timer.measure("reading ahead"):
             self.source.read_ahead()
 

@@ -5,6 +5,7 @@ Stored unrolled (there and back), decoded forwards only.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import av
@@ -27,19 +28,24 @@ class SourceLoop:
         self.decoder = self.container.decode(self.stream)
         self.reformatter = VideoReformatter()  # keeps its tables from frame to frame
         self.ahead: tuple[int, av.VideoFrame] | None = None
+        self.decoding = threading.Lock()  # the decoder is one thread's at a time
 
     def frame(self, index: int) -> av.VideoFrame:
         """Loop frame `index`, 0 <= index < frames, yuv420p (realtime/yuv.py), the caller's own. Cheap for consecutive
         indices, and at once if it was read ahead.
         """
-        ahead, self.ahead = self.ahead, None
-        return ahead[1] if ahead is not None and ahead[0] == index else self._decode(index)
+        with self.decoding:
+            ahead, self.ahead = self.ahead, None
+            return ahead[1] if ahead is not None and ahead[0] == index else self._decode(index)
 
     def read_ahead(self) -> None:
-        """Decodes the frame after the last one: when nobody waits, after a frame was sent or while a GPU draws one."""
-        if self.ahead is None:
-            following = self.next_index % self.frames
-            self.ahead = following, self._decode(following)
+        """Decodes the frame after the last one, on any thread: when nobody waits, after a frame was sent or while a GPU
+        draws one.
+        """
+        with self.decoding:
+            if self.ahead is None:
+                following = self.next_index % self.frames
+                self.ahead = following, self._decode(following)
 
     def _decode(self, index: int) -> av.VideoFrame:
         if index < self.next_index or index > self.next_index + SEEK_AHEAD:

@@ -190,6 +190,30 @@ def test_a_skipped_frame_is_heard(avatar: Avatar, sample: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def test_frames_read_ahead_are_the_right_ones(ada: Path) -> None:
+    """In order, after a jump, and from the loop's last frame to its first."""
+    from realtime.source_loop import SourceLoop
+
+    count = len(load_avatar(ada).source_pose)
+    ahead, plain = (SourceLoop(ada / "source.mp4", count, 512) for _ in range(2))
+    for index in (5, 6, 20, 21, 3, count - 1, 0, 1):
+        found, wanted = ahead.frame(index), plain.frame(index)
+        assert np.array_equal(found.to_ndarray(), wanted.to_ndarray()), index
+        ahead.read_ahead()
+        assert ahead.ahead is not None and ahead.ahead[0] == (index + 1) % count
+        ahead.read_ahead()  # once more is not one frame further
+    ahead.close()
+    plain.close()
+
+
+def test_pipelines_of_one_avatar_share_what_nobody_changes(ada: Path, gl_context: object) -> None:
+    avatar = load_avatar(ada)
+    with Pipeline(avatar, AudioRing(SAMPLE_RATE)) as one, Pipeline(avatar, AudioRing(SAMPLE_RATE)) as other:
+        assert isinstance(one.face, BakedFace) and isinstance(other.face, BakedFace)
+        assert one.face.baked is other.face.baked and one.compositor.engine is other.compositor.engine
+        assert one.latents.encoder is other.latents.encoder and one.face.change is not other.face.change
+
+
 def test_the_source_loop_has_no_jump(baked: Pipeline) -> None:
     """Frame 0 follows the last one as smoothly as frame 1 follows frame 0."""
     count, to_rgb = len(baked.inpaint.boxes), RgbConverter()
