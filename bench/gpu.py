@@ -1,6 +1,7 @@
 """What an NVIDIA GPU makes of the target tensorrt: a self-test that gives full evidence in ten minutes.
 
     python -m bench gpu --json F [--frames 10000]       on a machine with the GPU
+    python -m bench gpu --json F --engines torch        the same without TensorRT: torch runs the networks
     python -m bench gpu --budget                        on any: what a frame costs on paper
 
 Every check says passed, failed or not run, and why; what cannot run on this machine is never called passed. It ends
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from time import perf_counter
@@ -54,6 +56,7 @@ Figures = dict[str, Any]
 ByteArray = NDArray[np.uint8]
 
 PASSED, FAILED, NOT_RUN = "passed", "failed", "not run"
+CHECKS = ("device", "interop", "kernels", "engines", "golden", "stages", "memory", "handover", "nvenc")
 GOLDEN_FRAMES = (10, 40, 41, 75)
 TOLERANCE = 2  # of 255, between a frame of the GPU and the target onnx
 # Between a plan and the same file in ONNX Runtime, as a share of the output's largest value.
@@ -270,17 +273,24 @@ def check_engines(avatar: Avatar, open_: Callable[[], Device]) -> Check:
             engine = PlanEngine(plans[network.name], network, device.trt, device.cuda, stream, network.name)
             found = [array.copy() for array in engine.run(*inputs)]
             engine.close()
-            path = avatar.folder / "targets" / "tensorrt" / f"{network.name}.onnx"
-            session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-            wanted: Any = session.run(None, {t.name: x for t, x in zip(network.inputs, inputs, strict=True)})
-            figures[network.name] = max(
-                float(np.abs(f - w).max() / max(1.0, np.abs(w).max())) for f, w in zip(found, wanted, strict=True)
-            )
+            figures[network.name] = differences(avatar, network, inputs, found)
         device.cuda.destroy_stream(stream)
     finally:
         device.cuda.close()
     off = [name for name, worst in figures.items() if worst > NETWORK_TOLERANCE]
     return check(not off, f"differ from ONNX Runtime: {off}", largest_difference=figures)
+
+
+def differences(
+    avatar: Avatar, network: Network, inputs: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]
+) -> float:  # fmt: skip
+    """The largest one between what was found and what ONNX Runtime makes of the same inputs with the exported file, as
+    a share of the output's largest value.
+    """
+    path = avatar.folder / "targets" / "tensorrt" / f"{network.name}.onnx"
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    wanted: Any = session.run(None, {t.name: x for t, x in zip(network.inputs, inputs, strict=True)})
+    return max(float(np.abs(f - w).max() / max(1.0, np.abs(w).max())) for f, w in zip(found, wanted, strict=True))
 
 
 def random_inputs(avatar: Avatar, network: Network, rng: np.random.Generator) -> list[NDArray[Any]]:
@@ -362,6 +372,19 @@ def check_memory(avatar: Avatar, open_: Callable[[], Device], frames: int) -> Ch
     return check(grown <= FLAT_BYTES, f"{grown} bytes more", frames=frames, grown_bytes=grown)
 
 
+def check_handover(avatar: Avatar, open_: Callable[[], Device]) -> Check:
+    """Frames that are left on the GPU, as FFmpeg finds them there, against the same frames read back."""
+    worst = 0
+    with GpuPipeline(avatar, ring_of(avatar), device=open_(), keep_on_device=True) as pipeline:
+        for rendered in [pipeline.paint(k) for k in GOLDEN_FRAMES]:  # all at once: none may overwrite another
+            assert rendered.on_device is not None
+            found = rendered.on_device.reformat(format="yuv420p")
+            pairs = zip(planes(found), planes(rendered.picture), strict=True)
+            worst = max(worst, *(int(np.abs(a.astype(int) - b).max()) for a, b in pairs))
+        del rendered, found
+    return check(worst == 0, f"differs by {worst} of 255", largest_difference=worst)
+
+
 def check_nvenc(avatar: Avatar, open_: Callable[[], Device]) -> Check:
     """NVENC takes frames where they are, makes a keyframe when it is asked, and follows the bitrate."""
     reason = probe_nvenc()
@@ -387,8 +410,10 @@ def check_nvenc(avatar: Avatar, open_: Callable[[], Device]) -> Check:
     )  # fmt: skip
 
 
-def self_test(avatar: Avatar, open_: Callable[[], Device], frames: int) -> dict[str, Check]:
-    """All checks; none runs if the device cannot be opened."""
+def self_test(
+    avatar: Avatar, open_: Callable[[], Device], frames: int, only: Sequence[str] = CHECKS
+) -> dict[str, Check]:  # fmt: skip
+    """The checks that are named in `only`; none runs if the device cannot be opened."""
     checks: dict[str, Callable[[], Check]] = {
         "device": lambda: check_device(open_),
         "interop": lambda: check_interop(open_),
@@ -397,25 +422,29 @@ def self_test(avatar: Avatar, open_: Callable[[], Device], frames: int) -> dict[
         "golden": lambda: check_golden(avatar, open_),
         "stages": lambda: check_stages(avatar, open_),
         "memory": lambda: check_memory(avatar, open_, frames),
+        "handover": lambda: check_handover(avatar, open_),
         "nvenc": lambda: check_nvenc(avatar, open_),
     }
     try:
         device = open_()
     except MiravoxError as error:
-        return dict.fromkeys(checks, Check(NOT_RUN, str(error)))
+        return dict.fromkeys(only, Check(NOT_RUN, str(error)))
     device.cuda.close()
-    return {name: _run(run) for name, run in checks.items()}
+    return {name: _run(checks[name]) for name in only}
 
 
 def _run(run: Callable[[], Check]) -> Check:
     try:
         return run()
     except Exception as error:  # noqa: BLE001  whatever it is, it is the check's result, and the others go on
+        traceback.print_exc()
         return Check(FAILED, f"{type(error).__name__}: {error}")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--frames", type=int, default=10_000, help="over which memory must stay flat")
+    parser.add_argument("--engines", choices=("tensorrt", "torch"), default="tensorrt", help="what runs the networks")
+    parser.add_argument("--only", nargs="+", choices=CHECKS, default=CHECKS, help="checks to run")
     parser.add_argument("--budget", action="store_true", help="print what a frame costs on paper, and stop")
     parser.add_argument("--size", type=int, default=512, help="of the frame that --budget is for")
 
@@ -425,10 +454,20 @@ def run(o: argparse.Namespace) -> Figures:
     if o.budget:
         print(budget_table(avatar, o.size))
         return {"budget": budget(avatar, o.size)}
-    checks = self_test(avatar, open_device, o.frames)
+    checks = self_test(avatar, device_opener(o.engines), o.frames, o.only)
     for name, result in checks.items():
         print(f"{name:10}{result.status:9}{result.why}")
-    return {"checks": {name: asdict(result) for name, result in checks.items()}}
+    return {"engines": o.engines, "checks": {name: asdict(result) for name, result in checks.items()}}
+
+
+def device_opener(engines: str) -> Callable[[], Device]:
+    """How the GPU is opened for networks that are run by "tensorrt" or by "torch"."""
+    if engines == "tensorrt":
+        return open_device
+    from bench.torch_engines import TorchEngines  # torch is not there where only the program is installed
+
+    trt = TorchEngines()
+    return lambda: open_device(trt=trt, plans=trt.plans)
 
 
 def failed(result: Figures) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import moderngl
 
@@ -14,6 +14,8 @@ from realtime.kernels import compile_kernels
 from realtime.plans import Gpu, avatar_plans, cache_folder, load_tensorrt
 from realtime.rasteriser import create_context
 
+Plans: TypeAlias = Callable[[Avatar, int], dict[str, bytes]]  # of an avatar's networks for a size of frame, by name
+
 
 @dataclass(frozen=True)
 class Device:
@@ -22,16 +24,19 @@ class Device:
     cuda: Cuda
     trt: Any  # the module tensorrt, or tensorrt_rtx
     image: bytes  # the compiled kernels
-    plans: Callable[[Avatar, int], dict[str, bytes]]  # of an avatar's networks for a size of frame, by name
+    plans: Plans
     create_context: Callable[[], moderngl.Context]
 
 
-def open_device(index: int = 0) -> Device:
+def open_device(index: int = 0, trt: Any = None, plans: Plans | None = None) -> Device:
     """Opens a GPU. Compiles the kernels for it if that was not done before; CUDA_VISIBLE_DEVICES chooses among several.
+
+    Args:
+        trt, plans: what runs the networks; by default TensorRT, with plans from the user's cache.
 
     Raises MiravoxError if CUDA, its driver, a GPU, its compiler or TensorRT is missing.
     """
-    trt = load_tensorrt()
+    trt = trt or load_tensorrt()
     cuda = Cuda(index)
     try:
         image = compile_kernels(cuda.compute_capability, cache_folder() / "kernels")
@@ -39,7 +44,5 @@ def open_device(index: int = 0) -> Device:
         cuda.close()
         raise
     gpu = Gpu(cuda.name, cuda.compute_capability, cuda.driver_version)
-    return Device(
-        cuda, trt, image, lambda avatar, size: avatar_plans(trt, avatar, gpu, size),
-        lambda: create_context(interop_device(index)),
-    )  # fmt: skip
+    of_avatar: Plans = plans or (lambda avatar, size: avatar_plans(trt, avatar, gpu, size))
+    return Device(cuda, trt, image, of_avatar, lambda: create_context(interop_device(index)))
