@@ -11,7 +11,7 @@ import moderngl
 from realtime.avatar import Avatar
 from realtime.gl_cuda import Cuda, interop_device
 from realtime.kernels import compile_kernels
-from realtime.plans import Gpu, avatar_plans, cache_folder, load_tensorrt
+from realtime.plans import Gpu, avatar_plans, cache_folder, load_tensorrt, rtx_target
 from realtime.rasteriser import create_context
 
 Plans: TypeAlias = Callable[[Avatar, int], dict[str, bytes]]  # of an avatar's networks for a size of frame, by name
@@ -34,11 +34,12 @@ def open_device(index: int = 0, trt: Any = None, plans: Plans | None = None) -> 
     Args:
         trt, plans: what runs the networks; by default TensorRT, with plans from the user's cache.
 
-    Raises MiravoxError if CUDA, its driver, a GPU, its compiler or TensorRT is missing.
+    Raises MiravoxError if CUDA, its driver, a GPU, its compiler or TensorRT is missing, or TensorRT does not run on it.
     """
     trt = trt or load_tensorrt()
     cuda = Cuda(index)
     try:
+        rtx_target(trt, cuda.compute_capability)
         image = compile_kernels(cuda.compute_capability, cache_folder() / "kernels")
     except BaseException:  # whatever it is, the device is closed again
         cuda.close()

@@ -38,6 +38,7 @@ INSTALL = (
     "Install it from the clone: `pip install -e .[tensorrt] --extra-index-url https://pypi.nvidia.com`, or for GeForce "
     "and RTX cards `pip install -e .[rtx]`; or choose another --target."
 )
+NEWEST_RTX = 121  # the compute capability up to which TensorRT-RTX names those that it builds for
 SMALLEST_BUCKET = 4096  # points
 KEPT_MESSAGES = 200
 PLAN_BYTES = 20e6  # about what the plan of the largest network needs
@@ -142,7 +143,7 @@ def profiles(avatar: Avatar, size: int) -> dict[str, Profile]:
 
 def build(
     trt: Any, onnx_path: Path, profile: Profile, timing_cache: Path | None = None,
-    progress: Callable[[float], None] | None = None,
+    progress: Callable[[float], None] | None = None, compute_capability: int | None = None,
 ) -> bytes:  # fmt: skip
     """The plan of one ONNX file, for the current GPU.
 
@@ -151,6 +152,8 @@ def build(
         profile: of every input with a free extent; empty if there is none.
         timing_cache: is read if it is there, and written anew: what was measured for one network helps the next.
         progress: is told the share that is done, 0 to 1, from any thread.
+        compute_capability: of the GPU, 89 for 8.9, for TensorRT-RTX, which builds without looking at it: by default
+            for several, and for none before 8.0.
 
     Raises MiravoxError with TensorRT's reasons if the file or the profile cannot be built.
     """
@@ -175,6 +178,11 @@ def build(
     user_allocation = getattr(trt.BuilderFlag, "REQUIRE_USER_ALLOCATION", None)
     if user_allocation is not None:
         config.set_flag(user_allocation)
+    target = None if compute_capability is None else rtx_target(trt, compute_capability)
+    if target is not None:
+        for_rtx: Any = config  # TensorRT's own has no such attributes
+        for_rtx.num_compute_capabilities = 1
+        for_rtx.set_compute_capability(target, 0)
     if profile:
         _set_profile(trt, onnx_path, builder, config, profile)
     timings = timing_cache if trt.__name__ != RTX else None  # RTX measures nothing
@@ -198,6 +206,24 @@ def build(
 
 def _failed(trt: Any, path: Path, found: str, wanted: str, remedy: str) -> MiravoxError:
     return MiravoxError(str(path), found=f"{found} ({complaints(trt)})", wanted=wanted, remedy=remedy)
+
+
+def rtx_target(trt: Any, compute_capability: int) -> Any:
+    """What TensorRT-RTX calls a GPU of this compute capability (89 for 8.9); None for one that is newer than its names,
+    and with TensorRT itself, which looks at the GPU.
+
+    Raises MiravoxError for a GPU that it does not run on, such as an H100.
+    """
+    if trt.__name__ != RTX:
+        return None
+    kinds: Any = getattr(trt, "ComputeCapability", None)
+    target = getattr(kinds, f"SM{compute_capability}", None)
+    if target is None and compute_capability < NEWEST_RTX:
+        raise MiravoxError(
+            "TensorRT-RTX", found=f"a GPU of compute capability {compute_capability / 10}",
+            wanted="a GeForce or RTX card", remedy=f"Install TensorRT itself instead. {INSTALL}",
+        )  # fmt: skip
+    return target
 
 
 def _set_profile(
@@ -307,10 +333,10 @@ def cached_plan(
     of_gpu = hashlib.sha256(json.dumps([version, asdict(gpu)]).encode()).hexdigest()[:32]
     timings = folder / f"{of_gpu}.timings"
     if progress:
-        plan = build(trt, onnx_path, profile, timings, progress)
+        plan = build(trt, onnx_path, profile, timings, progress, gpu.compute_capability)
     else:
         with tqdm(total=100, desc=f"plan of {onnx_path.stem}", unit="%", bar_format="{l_bar}{bar}| {elapsed}") as bar:
-            plan = build(trt, onnx_path, profile, timings, lambda share: _show(bar, share))
+            plan = build(trt, onnx_path, profile, timings, lambda share: _show(bar, share), gpu.compute_capability)
     if not loads(trt, plan):
         raise _failed(
             trt, onnx_path, "a new plan that does not load", f"one for {gpu.name}", "Update TensorRT and the driver."

@@ -57,6 +57,7 @@ def test_what_runs_here_passes(avatar: Avatar, quick: None, monkeypatch: pytest.
     expected = dict.fromkeys(("device", "interop", "kernels", "engines", "golden", "memory", "handover"), PASSED)
     assert {name: found[name] for name in expected} == expected, checks
     assert found["nvenc"] == NOT_RUN and "libx264" in checks["nvenc"].why  # there is no NVENC where CUDA is a fake
+    assert set(checks["stages"].figures["stages_ms"]) == {"latent", "source", "face", "composition", "conversion"}
     assert set(checks["stages"].figures["median_ms"]) == {"deformation", "color", "composition", "graph", "frame"}
     assert len(checks["kernels"].figures["largest_difference"]) == 11
 

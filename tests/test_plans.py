@@ -10,14 +10,14 @@ import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
 from conftest import lacking
 from networks.contract import PLAN_NETWORKS
-from realtime import plans
+from realtime import gpu, plans
 from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
 from realtime.inpaint_boxes import InpaintBoxes
@@ -55,13 +55,14 @@ class Builds:
     def __init__(self) -> None:
         self.count = 0
         self.timings: Path | None = None
+        self.compute_capability: int | None = None
 
     def __call__(
         self, trt: Any, path: Path, profile: Profile, timing_cache: Path | None = None,
-        progress: Callable[[float], None] | None = None,
+        progress: Callable[[float], None] | None = None, compute_capability: int | None = None,
     ) -> bytes:  # fmt: skip
         self.count += 1
-        self.timings = timing_cache
+        self.timings, self.compute_capability = timing_cache, compute_capability
         if progress:
             progress(1.0)
         return b"plan %d" % self.count
@@ -193,6 +194,27 @@ def test_a_wrong_profile_is_told(trt: ModuleType, tmp_path: Path, profile: Any, 
     assert build(trt, path, {"x": ((1, 4), (4, 4), (16, 4))}), "the right one is built after it"
 
 
+def test_rtx_builds_for_the_gpu_at_hand(trt: ModuleType, tmp_path: Path) -> None:
+    """Of itself it builds for none before 8.0; and there are GPUs that it does not run on."""
+    path = relu(tmp_path)
+    profile: Profile = {"x": ((1, 4), (4, 4), (16, 4))}
+    plan_of = {c: build(trt, path, profile, compute_capability=c) for c in (None, 75, 89, 120, 999)}
+    assert len(plan_of[75]) > 500 and plan_of[75] != plan_of[89] != plan_of[120] != plan_of[None]
+    for refused in (90, 100):
+        with pytest.raises(MiravoxError, match=rf"{refused / 10}; wanted a GeForce.*Install TensorRT itself"):
+            build(trt, path, profile, compute_capability=refused)
+    assert plans.rtx_target(standing_in(trt, "tensorrt"), 90) is None, "TensorRT itself runs there"
+
+
+def test_a_gpu_that_rtx_does_not_run_on_is_not_opened(trt: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = []
+    card = SimpleNamespace(compute_capability=90, close=lambda: closed.append(True))
+    monkeypatch.setattr(gpu, "Cuda", lambda index: card)
+    with pytest.raises(MiravoxError, match="capability 9.0"):
+        gpu.open_device(trt=trt)
+    assert closed == [True]
+
+
 def test_no_driver_is_told(trt: ModuleType, tmp_path: Path) -> None:
     def builder(log: Any) -> None:
         log.log(trt.ILogger.Severity.ERROR, "CUDA initialization failure with error: 35")
@@ -254,6 +276,7 @@ def test_a_plan_is_built_once(loading: ModuleType, cache: Path, builds: Builds, 
     assert cached_plan(loading, path, {}, GPU) == b"plan 4" and cached_plan(loading, path, {}, GPU) == b"plan 4"
     assert builds.count == 4 and len(list(cache.iterdir())) == 4
     assert builds.timings and builds.timings.parent == cache
+    assert builds.compute_capability == GPU.compute_capability
 
 
 def test_a_broken_plan_is_built_anew_once(loading: ModuleType, cache: Path, builds: Builds, tmp_path: Path) -> None:
