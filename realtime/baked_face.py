@@ -17,7 +17,7 @@ from safetensors.numpy import load_file
 
 from networks.contract import COEFFICIENTS
 from realtime.engine import Engine
-from realtime.rasteriser import Camera, column_major, load_shader, unlocked_finish
+from realtime.rasteriser import Camera, UnlockedGL, column_major, load_shader
 
 FloatArray = NDArray[np.float32]
 ByteArray = NDArray[np.uint8]
@@ -88,7 +88,7 @@ class BakedFace:
             context.framebuffer([context.texture(size, 4)], context.depth_renderbuffer(size))
             for size in (box_size, self.half_size)
         )
-        self.finish = unlocked_finish(context)
+        self.gl = UnlockedGL(context)
         self.face = np.zeros((self.height, self.width, 4), np.uint8)
         self.half_face = np.zeros((*self.half_size[::-1], 4), np.uint8)
 
@@ -113,16 +113,16 @@ class BakedFace:
         )  # fmt: skip
         with self.context:  # another one may be current on this thread
             self.positions.write(vertices)
-            self.change_texture.write(self.change)
             self.program["object_to_clip"].write(column_major(camera.projection() @ pose_44))  # type: ignore[union-attr]
             self.mean_texture.use(0)
             self.change_texture.use(1)
+            self.gl.write_texture(self.change, self.baked.change_size)
             target.use()
             target.clear(0, 0, 0, 0, depth=1)
             self.context.enable_only(moderngl.DEPTH_TEST)
-            self.mesh.render(moderngl.TRIANGLES)
-            self.finish()
-            target.read_into(face, components=4)
+            self.gl.draw(self.program.glo, self.mesh.glo, len(self.baked.triangles))
+            self.gl.finish()
+            self.gl.read(face)
         if halved:
             self.face[:] = face.repeat(2, 0).repeat(2, 1)[: self.height, : self.width]
         return self.face

@@ -6,7 +6,6 @@ Shape letters: V vertices, F triangles, H and W pixels. Row 0 is the top of the 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from realtime.errors import MiravoxError
 
 FloatArray = NDArray[np.float32]
 IntArray = NDArray[np.int32]
+ByteArray = NDArray[np.uint8]
 
 SHADERS = Path(__file__).resolve().parents[1] / "shaders"
 NEAR, FAR = 10.0, 500.0  # cm
@@ -86,13 +86,41 @@ def create_context(device_index: int | None = None) -> moderngl.Context:
     )  # fmt: skip
 
 
-def unlocked_finish(context: moderngl.Context) -> Callable[[], None]:
-    """glFinish of a context, as a function that lets Python's other threads run while the drawing is done.
-
-    moderngl itself holds Python's lock, for as long as a software renderer draws; a foreign function does not.
+class UnlockedGL:
+    """Functions of OpenGL, for the context that is current, which let Python's other threads run meanwhile: moderngl
+    itself holds Python's lock for as long as a software renderer draws, or waits for one that draws elsewhere.
     """
-    address = context.mglo._context.load("glFinish")
-    return ctypes.CFUNCTYPE(None)(address)
+
+    TRIANGLES, TEXTURE_2D, RGBA, UNSIGNED_BYTE, UNSIGNED_INT = 0x0004, 0x0DE1, 0x1908, 0x1401, 0x1405
+
+    def __init__(self, context: moderngl.Context) -> None:
+        def function(name: str, *arguments: Any) -> Any:
+            return ctypes.CFUNCTYPE(None, *arguments)(context.mglo._context.load(name))
+
+        number, names, address = ctypes.c_int, ctypes.c_uint, ctypes.c_void_p
+        self.finish = function("glFinish")
+        self._use_program = function("glUseProgram", names)
+        self._bind_vertex_array = function("glBindVertexArray", names)
+        self._draw_elements = function("glDrawElements", names, number, names, address)
+        self._tex_sub_image = function("glTexSubImage2D", names, *[number] * 5, names, names, address)
+        self._read_pixels = function("glReadPixels", *[number] * 4, names, names, address)
+
+    def draw(self, program: int, mesh: int, indices: int) -> None:
+        """The first `indices` / 3 triangles of a vertex array whose indices are 32 bits wide."""
+        self._use_program(program)
+        self._bind_vertex_array(mesh)
+        self._draw_elements(self.TRIANGLES, indices, self.UNSIGNED_INT, None)
+
+    def write_texture(self, image: ByteArray, size: tuple[int, int]) -> None:
+        """Bytes, four for each of `size` (width, height), into the 2D texture that was made current last."""
+        assert image.dtype == np.uint8 and image.flags.c_contiguous and image.size == 4 * size[0] * size[1]
+        self._tex_sub_image(self.TEXTURE_2D, 0, 0, 0, *size, self.RGBA, self.UNSIGNED_BYTE, image.ctypes.data)
+
+    def read(self, image: ByteArray) -> None:
+        """Fills uint8 [h, w, 4] from the current framebuffer's first h rows of w pixels."""
+        assert image.dtype == np.uint8 and image.flags.c_contiguous and image.shape[2] == 4
+        height, width, _ = image.shape
+        self._read_pixels(0, 0, width, height, self.RGBA, self.UNSIGNED_BYTE, image.ctypes.data)
 
 
 def load_shader(name: str) -> str:
@@ -123,7 +151,7 @@ class Rasteriser:
         size = (camera.width, camera.height)
         self.map_texture = context.texture(size, 4, dtype="f4")
         self.target = context.framebuffer([self.map_texture], context.depth_renderbuffer(size))
-        self.finish = unlocked_finish(context)
+        self.gl = UnlockedGL(context)
         self.map_HW4 = np.zeros((camera.height, camera.width, 4), np.float32)
 
     def draw(self, vertices_V3: FloatArray, pose_44: FloatArray, values_V3: FloatArray | None = None) -> FloatArray:
@@ -141,7 +169,7 @@ class Rasteriser:
             self.positions.write(np.ascontiguousarray(vertices_V3, np.float32))
             self.values.write(np.ascontiguousarray(vertices_V3 if values_V3 is None else values_V3, np.float32))
             self.render(pose_44)
-            self.finish()
+            self.gl.finish()
             self.target.read_into(self.map_HW4, components=4, dtype="f4")
         return self.map_HW4
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 FloatArray = NDArray[np.float32]
 
-BANDS = 8
+BANDS = 4  # more save little, and each product asks for Python's lock
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import itertools
 import os
+import queue
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,44 +42,58 @@ def _apart(a: float, b: float) -> float:
     return min((a - b) % FRAME_SECONDS, (b - a) % FRAME_SECONDS)
 
 
-def usable_cores() -> int:
-    """That this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def usable_cores() -> list[int]:
+    """The numbers of the cores that this process may run on; as many made-up ones where the system does not tell."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
 
 
 class Cores:
-    """At most as many frames in the making as there are cores, the oldest first. Frames that take turns on a core every
-    few milliseconds would all be as late as the last, and each would push the others' data out of the caches.
+    """At most as many frames in the making as there are cores, the oldest first, each on a core of its own. Frames that
+    take turns on a core every few milliseconds would all be as late as the last, and each would push the others' data
+    out of the caches.
     """
 
     def __init__(self, number: int | None = None) -> None:
         """By default, all that this process may run on."""
-        self._free = usable_cores() if number is None else number
+        usable = usable_cores()
+        self._free = list(itertools.islice(itertools.cycle(usable), number or len(usable)))
         self._lock = threading.Lock()
-        self._waiting: list[tuple[float, int, threading.Event]] = []
+        self._waiting: list[tuple[float, int, queue.SimpleQueue[int]]] = []
         self._order = itertools.count()
 
     @contextmanager
     def one(self, started: float) -> Iterator[None]:
         """Waits for a core for a frame that began at that second; it is given back at the end of the block."""
-        self._take(started)
+        core = self._take(started)
         try:
+            self._move_to(core)
             yield
         finally:
-            self._give_back()
+            self._give_back(core)
 
-    def _take(self, started: float) -> None:
+    def _take(self, started: float) -> int:
         with self._lock:
             if self._free:
-                self._free -= 1
-                return
-            given = threading.Event()
+                return self._free.pop()
+            given: queue.SimpleQueue[int] = queue.SimpleQueue()
             heapq.heappush(self._waiting, (started, next(self._order), given))
-        given.wait()
+        return given.get()
 
-    def _give_back(self) -> None:
+    def _move_to(self, core: int) -> None:
+        """Moves this thread there, and leaves it free to be moved on. Linux wakes a thread on the core where it slept,
+        be there another frame in the making and a core idle; for a frame of some milliseconds it looks no further.
+        """
+        if hasattr(os, "sched_setaffinity"):
+            allowed = os.sched_getaffinity(0)
+            with contextlib.suppress(OSError):  # the process may run on other cores since it started
+                os.sched_setaffinity(0, (core,))
+                os.sched_setaffinity(0, allowed)
+
+    def _give_back(self, core: int) -> None:
         with self._lock:
             if self._waiting:
-                heapq.heappop(self._waiting)[2].set()
+                heapq.heappop(self._waiting)[2].put(core)
             else:
-                self._free += 1
+                self._free.append(core)

@@ -61,7 +61,7 @@ class SourceLoop:
             raise self._too_short(index)
         if (decoded.width, decoded.height, decoded.format.name) == (self.size, self.size, "yuv420p"):
             return av.VideoFrame.from_ndarray(decoded.to_ndarray(), format="yuv420p")  # the decoder keeps its own
-        return self.reformatter.reformat(decoded, width=self.size, height=self.size, format="yuv420p")
+        return self.reformatter.reformat(decoded, width=self.size, height=self.size, format="yuv420p", threads=1)
 
     def _index(self, decoded: av.VideoFrame) -> int:
         assert self.stream.average_rate is not None and decoded.time is not None

@@ -25,7 +25,7 @@ class FrameConverter:
         return self._reformatter.reformat(
             av.VideoFrame.from_ndarray(image, format="rgb24"), format="yuv420p", interpolation=Interpolation.BICUBIC,
             src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG, dst_colorspace=Colorspace.ITU709,
-            dst_color_primaries=ColorPrimaries.BT709, dst_color_trc=ColorTrc.BT709,
+            dst_color_primaries=ColorPrimaries.BT709, dst_color_trc=ColorTrc.BT709, threads=1,
         )  # fmt: skip
 
 
@@ -39,7 +39,7 @@ class RgbConverter:
         """yuv420p -> uint8 [H, W, 3] sRGB."""
         rgb = self._reformatter.reformat(
             picture, format="rgb24", src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709,
-            src_color_range=ColorRange.MPEG, dst_color_range=ColorRange.JPEG,
+            src_color_range=ColorRange.MPEG, dst_color_range=ColorRange.JPEG, threads=1,
         )  # fmt: skip
         return np.asarray(rgb.to_ndarray(), np.uint8)
 

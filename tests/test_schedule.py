@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import threading
 import time
 from pathlib import Path
@@ -70,8 +72,8 @@ def test_no_more_frames_than_cores_are_in_the_making_and_the_oldest_is_next() ->
         job.done.set()
         job.join(60)
     with cores.one(0.0), cores.one(0.0):
-        assert cores._free == 0
-    assert cores._free == 2
+        assert not cores._free
+    assert len(cores._free) == 2
 
 
 def test_a_frame_that_fails_gives_its_core_back() -> None:
@@ -80,7 +82,28 @@ def test_a_frame_that_fails_gives_its_core_back() -> None:
         raise ZeroDivisionError
     with cores.one(0.0):
         pass
-    assert usable_cores() >= 1
+    assert len(usable_cores()) >= 1
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
+def test_frames_in_the_making_are_on_different_cores_and_may_be_moved_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    moves: list[tuple[int, set[int]]] = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: moves.append((pid, set(mask))))
+    cores = Cores()
+    for _ in range(2):
+        with cores.one(0.0), cores.one(1.0):
+            found = [mask for _, mask in moves]
+            assert sorted(map(sorted, found[0::2])) == [[3], [5]] and found[1::2] == [{3, 5}] * 2
+        moves.clear()
+
+    def refuses(pid: int, mask: object) -> None:
+        raise OSError(errno.EINVAL, "no such core any more")
+
+    monkeypatch.setattr(os, "sched_setaffinity", refuses)
+    with cores.one(0.0):
+        pass
+    assert sorted(cores._free) == [3, 5]
 
 
 @pytest.mark.usefixtures("gl_context")
