@@ -64,9 +64,13 @@ def mel_of_windows(windows_BS: FloatArray) -> FloatArray:
     """
     if windows_BS.shape[-1] != WINDOW_SAMPLES:
         raise ValueError(f"a window has {windows_BS.shape[-1]} samples; wanted {WINDOW_SAMPLES}")
-    emphasised_BS = windows_BS.copy()
+    emphasised_BS = np.array(windows_BS, order="C")
     emphasised_BS[:, 1:] -= PRE_EMPHASIS * windows_BS[:, :-1]
-    frames_BFS = np.lib.stride_tricks.sliding_window_view(emphasised_BS, MEL_WINDOW, axis=1)[:, ::MEL_HOP]
+    window, sample = emphasised_BS.strides
+    frames_BFS: FloatArray = np.ndarray(
+        (len(windows_BS), MEL_FRAMES, MEL_WINDOW), emphasised_BS.dtype, emphasised_BS.data,
+        strides=(window, MEL_HOP * sample, sample),
+    )  # fmt: skip
     magnitude = np.abs(np.fft.rfft(frames_BFS * hann_window(), axis=-1)).astype(np.float32)
     decibel_BFM = 20 * np.log10(np.maximum(magnitude @ mel_filters(), 1e-5)) - REFERENCE_DB
     scaled_BFM = np.clip(2 * MAX_ABS * (decibel_BFM - FLOOR_DB) / -FLOOR_DB - MAX_ABS, -MAX_ABS, MAX_ABS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import heapq
 import itertools
 import os
@@ -14,6 +15,7 @@ from contextlib import contextmanager
 from networks.contract import FRAME_RATE
 
 FRAME_SECONDS = 1 / FRAME_RATE
+core_now = getattr(ctypes.pythonapi, "sched_getcpu", None)  # of the C library: the core that this thread runs on
 
 
 class Turns:
@@ -85,7 +87,7 @@ class Cores:
         """Moves this thread there, and leaves it free to be moved on. Linux wakes a thread on the core where it slept,
         be there another frame in the making and a core idle; for a frame of some milliseconds it looks no further.
         """
-        if hasattr(os, "sched_setaffinity"):
+        if hasattr(os, "sched_setaffinity") and (core_now is None or core_now() != core):
             allowed = os.sched_getaffinity(0)
             with contextlib.suppress(OSError):  # the process may run on other cores since it started
                 os.sched_setaffinity(0, (core,))

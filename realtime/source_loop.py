@@ -12,6 +12,7 @@ import av
 from av.video.reformatter import VideoReformatter
 
 from realtime.errors import MiravoxError
+from realtime.yuv import copy_of
 
 SEEK_AHEAD = 8  # further ahead, seeking is cheaper than decoding what lies between
 
@@ -60,7 +61,7 @@ class SourceLoop:
         if self._index(decoded) != index:
             raise self._too_short(index)
         if (decoded.width, decoded.height, decoded.format.name) == (self.size, self.size, "yuv420p"):
-            return av.VideoFrame.from_ndarray(decoded.to_ndarray(), format="yuv420p")  # the decoder keeps its own
+            return copy_of(decoded)  # the decoder keeps its own
         return self.reformatter.reformat(decoded, width=self.size, height=self.size, format="yuv420p", threads=1)
 
     def _index(self, decoded: av.VideoFrame) -> int:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import threading
 from bisect import bisect_left
 from collections import Counter, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -36,6 +34,22 @@ def percentile(ordered: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))] if ordered else 0.0
 
 
+class Measured:
+    """The block of a stage that is measured. Several are entered for every frame, and a generator would cost more."""
+
+    __slots__ = ("_stage", "_started", "_timer")
+
+    def __init__(self, timer: StageTimer, stage: str) -> None:
+        self._timer, self._stage = timer, stage
+
+    def __enter__(self) -> None:
+        self._started = perf_counter()
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is None:
+            self._timer.add(self._stage, 1000 * (perf_counter() - self._started))
+
+
 class StageTimer:
     """Stages in the order in which they were first seen. What is added is added to `parent`, a server's totals, too."""
 
@@ -47,7 +61,9 @@ class StageTimer:
 
     def add(self, stage: str, milliseconds: float) -> None:
         with self._lock:
-            self._stages.setdefault(stage, Stage()).add(milliseconds)
+            if stage not in self._stages:
+                self._stages[stage] = Stage()
+            self._stages[stage].add(milliseconds)
         if self._parent is not None:
             self._parent.add(stage, milliseconds)
 
@@ -57,12 +73,9 @@ class StageTimer:
         if self._parent is not None:
             self._parent.count(name, number)
 
-    @contextmanager
-    def measure(self, stage: str) -> Iterator[None]:
+    def measure(self, stage: str) -> Measured:
         """Adds how long the block took, unless it raised."""
-        started = perf_counter()
-        yield
-        self.add(stage, 1000 * (perf_counter() - started))
+        return Measured(self, stage)
 
     def counted(self, name: str) -> int:
         with self._lock:

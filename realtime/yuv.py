@@ -46,11 +46,19 @@ class RgbConverter:
 
 def planes(picture: av.VideoFrame) -> tuple[ByteArray, ByteArray, ByteArray]:
     """Y [H, W], U and V [H / 2, W / 2] of a yuv420p frame: views that can be written to."""
-    y, u, v = (
+    y, u, v = [
         np.frombuffer(memoryview(plane), np.uint8).reshape(-1, plane.line_size)[: plane.height, : plane.width]
         for plane in picture.planes
-    )
+    ]
     return y, u, v
+
+
+def copy_of(picture: av.VideoFrame) -> av.VideoFrame:
+    """The pixels of a yuv420p frame in one of its own."""
+    copied = av.VideoFrame(picture.width, picture.height, "yuv420p")
+    for into, plane in zip(planes(copied), planes(picture), strict=True):
+        into[:] = plane
+    return copied
 
 
 def _parts(picture: av.VideoFrame, box: NDArray[np.int32]) -> list[ByteArray]:
@@ -66,8 +74,10 @@ def crop(picture: av.VideoFrame, box: NDArray[np.int32]) -> av.VideoFrame:
     """A copy of what is within a box."""
     parts = _parts(picture, box)
     height, width = parts[0].shape
-    flat = np.concatenate([part.ravel() for part in parts])
-    return av.VideoFrame.from_ndarray(flat.reshape(height * 3 // 2, width), format="yuv420p")
+    cropped = av.VideoFrame(width, height, "yuv420p")
+    for into, part in zip(planes(cropped), parts, strict=True):
+        into[:] = part
+    return cropped
 
 
 def paste(picture: av.VideoFrame, box: NDArray[np.int32], painted: av.VideoFrame, where: NDArray[np.bool_]) -> None:

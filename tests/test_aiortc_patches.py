@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterator
+from fractions import Fraction
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from aiortc import RTCPeerConnection, clock
 from aiortc.codecs import get_encoder
 from aiortc.jitterbuffer import JitterBuffer
+from aiortc.mediastreams import convert_timebase
 from aiortc.rtp import (
     HeaderExtensions,
     HeaderExtensionsMap,
@@ -38,11 +41,15 @@ from realtime.errors import MiravoxError
 
 @pytest.fixture
 def patched() -> Iterator[None]:
-    addresses = aioice.ice.get_host_addresses
+    addresses, ntp_time = aioice.ice.get_host_addresses, clock.current_ntp_time
+    packing: tuple[Any, ...] = (aiortc.codecs.h264, aiortc.codecs.opus, aiortc.codecs.vpx)
+    conversions = [codec.convert_timebase for codec in packing]
     aiortc_patches.install(loopback_only=True)
     yield
-    aioice.ice.get_host_addresses = addresses
+    aioice.ice.get_host_addresses, clock.current_ntp_time = addresses, ntp_time
     aiortc.rtcrtpsender.get_encoder = get_encoder
+    for codec, conversion in zip(packing, conversions, strict=True):
+        codec.convert_timebase = conversion
 
 
 def test_another_version_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,6 +133,10 @@ def test_the_extension_is_negotiated_and_sent(patched: None) -> None:
     mapping.configure(parameters)
     profile, data = mapping.set(HeaderExtensions(mid="0"))
     assert dict(unpack_header_extensions(profile, data)) == {4: b"0", 9: b"\0\0\0"}
+    alone = HeaderExtensionsMap()
+    parameters.headerExtensions = extensions[1:]
+    alone.configure(parameters)
+    assert dict(unpack_header_extensions(*alone.set(HeaderExtensions()))) == {9: b"\0\0\0"}
     without = HeaderExtensionsMap()
     parameters.headerExtensions = extensions[:1]
     without.configure(parameters)
@@ -214,3 +225,23 @@ def test_a_server_for_this_machine_gathers_no_other_address(patched: None) -> No
     assert aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=True) == ["127.0.0.1"]
     aiortc_patches.install(loopback_only=False)
     assert "127.0.0.1" not in aioice.ice.get_host_addresses(use_ipv4=True, use_ipv6=False)
+
+
+# 5. Arithmetic
+
+
+def test_time_stamps_and_the_time_of_day_are_aiortcs_own(patched: None) -> None:
+    for codec in (aiortc.codecs.h264, aiortc.codecs.opus, aiortc.codecs.vpx):
+        assert codec.convert_timebase is aiortc_patches.in_timebase
+    rng = random.Random(0)
+    for _ in range(200):
+        sample = rng.randrange(1 << 40)
+        for rate in (48_000, 90_000):
+            before, after = Fraction(1, 16_000), Fraction(1, rate)
+            assert aiortc_patches.in_timebase(sample, before, after) == convert_timebase(sample, before, after)
+    earlier = clock.datetime_to_ntp(clock.current_datetime())
+    now = clock.current_ntp_time()
+    later = clock.datetime_to_ntp(clock.current_datetime())
+    microsecond = (1 << 32) // 1_000_000 + 1
+    assert clock.current_ntp_time is aiortc_patches.ntp_now
+    assert earlier - microsecond <= now <= later + microsecond

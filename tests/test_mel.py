@@ -85,6 +85,14 @@ def test_filters_are_slaneys() -> None:
     assert area[40:] == pytest.approx(np.ones(40), abs=0.06)
 
 
+def test_windows_may_be_a_view_and_none() -> None:
+    speech = np.random.default_rng(5).normal(0, 0.1, 2 * WINDOW_SAMPLES).astype(np.float32)
+    windows = np.lib.stride_tricks.sliding_window_view(speech, WINDOW_SAMPLES)[::700]
+    before = windows.copy()
+    assert np.array_equal(mel_of_windows(windows), mel_of_windows(before)) and np.array_equal(windows, before)
+    assert mel_of_windows(windows[:0]).shape == (0, 80, 16)
+
+
 def test_a_window_of_another_length_is_refused() -> None:
     with pytest.raises(ValueError, match="3799"):
         mel_of_windows(np.zeros((1, WINDOW_SAMPLES - 1), np.float32))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from realtime.yuv import FrameConverter, RgbConverter, crop, paste, planes
+from realtime.yuv import FrameConverter, RgbConverter, copy_of, crop, paste, planes
 
 SIZE = 64
 
@@ -45,3 +45,11 @@ def test_a_box_is_cut_out_and_only_what_was_painted_is_put_back() -> None:
 def test_an_odd_box_is_refused() -> None:
     with pytest.raises(AssertionError, match="even box"):
         crop(FrameConverter()(smooth(0)), np.array([1, 0, 33, 32], np.int32))
+
+
+def test_a_copy_has_the_same_pixels_in_memory_of_its_own() -> None:
+    picture = FrameConverter()(smooth(0.5)[:, :50])  # rows that FFmpeg pads
+    copied = copy_of(picture)
+    assert all((a == b).all() and a.shape == b.shape for a, b in zip(planes(copied), planes(picture), strict=True))
+    planes(copied)[0][:] = 0
+    assert planes(picture)[0].any()
