@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from realtime import schedule
 from realtime.schedule import Cores, Turns, usable_cores
 
 
@@ -88,6 +89,7 @@ def test_a_frame_that_fails_gives_its_core_back() -> None:
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="only Linux moves threads")
 def test_frames_in_the_making_are_on_different_cores_and_may_be_moved_on(monkeypatch: pytest.MonkeyPatch) -> None:
     moves: list[tuple[int, set[int]]] = []
+    monkeypatch.setattr(schedule, "core_now", lambda: 0)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {3, 5})
     monkeypatch.setattr(os, "sched_setaffinity", lambda pid, mask: moves.append((pid, set(mask))))
     cores = Cores()
@@ -96,6 +98,9 @@ def test_frames_in_the_making_are_on_different_cores_and_may_be_moved_on(monkeyp
             found = [mask for _, mask in moves]
             assert sorted(map(sorted, found[0::2])) == [[3], [5]] and found[1::2] == [{3, 5}] * 2
         moves.clear()
+    monkeypatch.setattr(schedule, "core_now", lambda: 5)
+    with cores.one(0.0), cores.one(1.0):
+        assert [mask for _, mask in moves] == [{3}, {3, 5}], "one is there already"
 
     def refuses(pid: int, mask: object) -> None:
         raise OSError(errno.EINVAL, "no such core any more")
