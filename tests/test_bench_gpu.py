@@ -109,6 +109,26 @@ def test_without_a_gpu_nothing_passes(
     assert "Buy one." in capsys.readouterr().out
 
 
+def test_single_checks_and_torch_in_tensorrts_place(
+    ada: Path, torch: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:  # fmt: skip
+    opened: list[dict[str, Any]] = []
+
+    def open_(**options: Any) -> Device:
+        opened.append(options)
+        return gpu.open()
+
+    gpu = FakeGpu()
+    monkeypatch.setattr(bench_gpu, "open_device", open_)
+    command_line = ["bench", "gpu", "--avatar", str(ada), "--engines", "torch", "--only", "interop", "device"]
+    monkeypatch.setattr(sys, "argv", command_line)
+    command.main()
+    lines = [line.split()[:2] for line in capsys.readouterr().out.splitlines()]
+    assert lines == [["interop", PASSED], ["device", PASSED]]
+    assert {options["trt"].__name__ for options in opened} == {"torch"}
+    assert "projection" in opened[0]["plans"](load_avatar(ada), 512)
+
+
 def test_a_failed_check_is_the_exit_code(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench_gpu, "self_test", lambda *_: {"golden": bench_gpu.Check(FAILED, "differs")})
     monkeypatch.setattr(sys, "argv", ["bench", "gpu", "--avatar", str(ada)])
