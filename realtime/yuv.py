@@ -6,6 +6,8 @@ A box is left, top, right, bottom in pixels, all even: two by two pixels share t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import av
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, Interpolation, VideoReformatter
@@ -55,10 +57,16 @@ def planes(picture: av.VideoFrame) -> tuple[ByteArray, ByteArray, ByteArray]:
 
 def copy_of(picture: av.VideoFrame) -> av.VideoFrame:
     """The pixels of a yuv420p frame in one of its own."""
-    copied = av.VideoFrame(picture.width, picture.height, "yuv420p")
-    for into, plane in zip(planes(copied), planes(picture), strict=True):
-        into[:] = plane
-    return copied
+    return _picture_of(planes(picture))
+
+
+def _picture_of(parts: Sequence[ByteArray]) -> av.VideoFrame:
+    """A yuv420p frame of its own of these three planes."""
+    height, width = parts[0].shape
+    picture = av.VideoFrame(width, height, "yuv420p")
+    for into, part in zip(planes(picture), parts, strict=True):
+        into[:] = part
+    return picture
 
 
 def _parts(picture: av.VideoFrame, box: NDArray[np.int32]) -> list[ByteArray]:
@@ -72,12 +80,7 @@ def _parts(picture: av.VideoFrame, box: NDArray[np.int32]) -> list[ByteArray]:
 
 def crop(picture: av.VideoFrame, box: NDArray[np.int32]) -> av.VideoFrame:
     """A copy of what is within a box."""
-    parts = _parts(picture, box)
-    height, width = parts[0].shape
-    cropped = av.VideoFrame(width, height, "yuv420p")
-    for into, part in zip(planes(cropped), parts, strict=True):
-        into[:] = part
-    return cropped
+    return _picture_of(_parts(picture, box))
 
 
 def paste(picture: av.VideoFrame, box: NDArray[np.int32], painted: av.VideoFrame, where: NDArray[np.bool_]) -> None:

@@ -23,6 +23,7 @@ from realtime.avatar import Avatar, load_avatar
 from realtime.device_frame import CPU, DeviceFrame
 from realtime.errors import MiravoxError
 from realtime.gpu import Device
+from realtime.neural_face import NeuralFace
 
 SIDE = 128  # pixels
 
@@ -74,6 +75,15 @@ def test_wrong_kernels_fail(avatar: Avatar, quick: None) -> None:
     kernels, golden = bench_gpu.check_kernels(avatar, gpu.open), bench_gpu.check_golden(avatar, gpu.open)
     assert kernels.status == FAILED and "['blend']" in kernels.why
     assert golden.status == FAILED and golden.figures["largest_difference"] > 100
+
+
+def test_vertices_elsewhere_fail(avatar: Avatar, quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    displace = NeuralFace.displace
+    monkeypatch.setattr(NeuralFace, "displace", lambda face, latent: displace(face, latent) + np.float32(0.006))
+    monkeypatch.setattr(bench_gpu, "EDGE_SHARE", 1)  # whatever pixels it may change
+    golden = bench_gpu.check_golden(avatar, FakeGpu().open)
+    assert golden.status == FAILED and golden.figures["largest_difference"] <= bench_gpu.TOLERANCE
+    assert golden.figures["vertices_cm"] == pytest.approx(0.006, abs=1e-3)
 
 
 def test_an_error_is_a_failed_check_and_the_others_go_on(avatar: Avatar, monkeypatch: pytest.MonkeyPatch) -> None:
