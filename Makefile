@@ -12,12 +12,13 @@ ENCODER ?= avatars/ada
 STREAM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 portaudio19-dev gcc python3-dev
 TEST_PACKAGES := pulseaudio pulseaudio-utils libasound2-plugins xvfb g++
 
-.PHONY: help stream test check encoder avatar bench system-stream system-test
+.PHONY: help stream test check wheel encoder avatar bench system-stream system-test
 
 help:
 	@echo 'make stream   Ada, live at http://127.0.0.1:8080; options in ARGS: make stream ARGS="--source mic"'
 	@echo 'make test     ruff, format, mypy and all tests'
 	@echo 'make check    ruff, format and mypy'
+	@echo 'make wheel    what `pip install` takes: the package miravox with Ada, without her GPU files, in dist'
 	@echo 'make encoder  trains the audio encoder on ../shared/data into build/encoder'
 	@echo 'make avatar   trains the rest of the avatar; like make encoder it goes on where it was interrupted'
 	@echo 'make bench    what a frame, a start, a session and a stream cost, in five minutes, into build/bench'
@@ -32,6 +33,11 @@ check: $(VENV)/.dev
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
+
+# Setuptools would put what it left in build/lib an earlier time into the wheel, files that are gone since included.
+wheel: | $(PYTHON)
+	rm -rf build/lib
+	$(PYTHON) -m pip wheel --no-deps --wheel-dir dist .
 
 encoder: $(VENV)/.train
 	[ -e build/encoder/encoder.safetensors ] || $(PYTHON) -m training.speech --out build/encoder --resume

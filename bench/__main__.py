@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from realtime.errors import MiravoxError
+from realtime.process import prepare_process
 
 ADA = Path("avatars/ada")
 
@@ -26,13 +27,14 @@ COMMANDS = {
     "soak": "memory, drift and late frames over a long stream to a headless browser",
     "latency": "mouth to photon in a headless browser",
     "gpu": "self-test of the target tensorrt on an NVIDIA GPU, and what a frame costs there on paper",
-    "lookahead": "what is heard and mouth to photon against the lookahead",
+    "lookahead": "phones and visemes recognised, and mouth to photon, against the lookahead",
     "capture": "tracking of synthetic actors against the truth",
     "landmarks": "where on the face model landmarks lie: the table of capture",
     "compare": "two result files side by side",
     "screenshots": "pictures of the page in every state",
+    "layout": "the rooms of the code, the arrows between them, and circles of imports",
 }
-WITHOUT_RESULT = ("sheet", "landmarks", "compare", "screenshots")
+WITHOUT_RESULT = ("sheet", "landmarks", "compare", "screenshots", "layout")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -45,7 +47,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         command = commands.add_parser(name, help=what)
         if arguments[:1] == [name]:
             importlib.import_module(f"bench.{name}").add_arguments(command)
-        if name != "compare":
+        if name not in ("compare", "layout"):
             command.add_argument("--avatar", type=Path, default=ADA)
         if name not in WITHOUT_RESULT:
             command.add_argument("--json", type=Path, help="file for the figures, with hardware, versions and commit")
@@ -57,6 +59,7 @@ def main() -> None:
     config: dict[str, object] = {
         k: ([str(x) for x in v] if isinstance(v, list) else str(v)) for k, v in vars(o).items() if v is not None
     }
+    prepare_process()
     try:
         command = importlib.import_module(f"bench.{o.command}")
         result = command.run(o)

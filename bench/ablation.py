@@ -15,7 +15,9 @@ import tempfile
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.fidelity import Figures, fidelity, held_out_dataset
+from bench.fidelity import fidelity
+from bench.fidelity_table import Figures
+from bench.held_out import held_out_dataset
 from bench.record import show
 from export.replace import reface
 from realtime.avatar import Avatar, load_avatar

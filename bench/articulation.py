@@ -25,26 +25,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
-from networks.contract import DEFORMATION, FRAME_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block
-from realtime.audio_ring import AudioRing
+from bench.intervals import mean_interval, share_interval
+from dataset.folder import INNER_LOWER, INNER_UPPER
+from dataset.phones import LIPS_TOGETHER, Utterance, data_folder, load_utterances, phone_index
+from dataset.speech_curves import expression_curves
+from realtime.arrays import FloatArray
+from realtime.audio.block import Block
+from realtime.audio.ring import AudioRing
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
-from realtime.engine import Engine
+from realtime.contract import DEFORMATION, FRAME_RATE, SAMPLES_PER_FRAME
 from realtime.errors import MiravoxError
-from realtime.latent import LatentTrack
-from realtime.sound_file import read_speech
+from realtime.face.engine import Engine
+from realtime.face.latent import LatentTrack
 from studio.face_model import load_face_model
-from studio.speech_curves import expression_curves
-from training.metrics import mean_interval
-from training.phones import LIPS_TOGETHER, Utterance, data_folder, load_utterances, phone_index
 
-FloatArray = NDArray[np.float32]
-
-INNER_UPPER, INNER_LOWER = 62, 66  # landmarks
-LEFT_CORNER, RIGHT_CORNER = 48, 54  # of the mouth
+LEFT_CORNER, RIGHT_CORNER = 48, 54  # landmarks of the mouth
 CLOSED_MM = 1.5  # above the rest gap
 OPEN = ("AA", "AE", "AH", "AO", "AW", "AY")
 TOLERANCE_UNITS = 2  # of 10 ms, around a phone
@@ -98,15 +96,16 @@ def template_basis(avatar: Avatar) -> FloatArray:
 
     Raises MiravoxError for a person who was captured.
     """
-    from networks.template import build_template
+    from dataset.template import build_template
     from studio.actor import identity_vertices
 
     if not is_synthetic(avatar):
         raise MiravoxError(
-            str(avatar.folder), found="a person who was captured, whose true lips nobody knows",
+            str(avatar.folder),
+            found="a person who was captured, whose true lips nobody knows",
             wanted="a synthetic actor's avatar",
             remedy="Hold it against the tracked lips: `python -m bench fidelity --avatar ... --dataset ...`.",
-        )  # fmt: skip
+        )
     model, provenance = load_face_model(), avatar.info["provenance"]
     return build_template(model, identity_vertices(model, provenance["dataset"]["identity"])).basis(
         model.expression_CV3
@@ -148,15 +147,6 @@ def phone_maxima(gaps: FloatArray, utterance: Utterance, phones: tuple[str, ...]
     return [float(piece.max()) for piece in pieces if len(piece)]
 
 
-def interval(successes: int, count: int) -> tuple[float, float]:
-    """95 % Wilson interval of a share."""
-    if count == 0:
-        return 0.0, 1.0
-    z, p = 1.96, successes / count
-    centre, reach = p + z * z / (2 * count), z * np.sqrt(p * (1 - p) / count + z * z / (4 * count * count))
-    return float((centre - reach) / (1 + z * z / count)), float((centre + reach) / (1 + z * z / count))
-
-
 def own_corpus(avatar: Avatar) -> str:
     """The corpus that most of the avatar's filmed speech is from."""
     provenance = avatar.info["provenance"]
@@ -196,7 +186,7 @@ class Labelled:
 def share(hits: list[bool]) -> dict[str, Any]:
     """A share (None of nothing), how many it was taken of, and its 95 % interval."""
     found = sum(hits) / len(hits) if hits else None
-    return {"share": found, "of": len(hits), "interval": interval(sum(hits), len(hits))}
+    return {"share": found, "of": len(hits), "interval": share_interval(sum(hits), len(hits))}
 
 
 def articulation(avatar: Avatar, recordings: list[Labelled], basis_CV3: FloatArray | None = None) -> dict[str, object]:
@@ -234,15 +224,21 @@ def articulation(avatar: Avatar, recordings: list[Labelled], basis_CV3: FloatArr
     error = np.abs(p - t).mean(0)
     shares = {name: share([gap < limit for gap in values]) for name, values in lists.items()}
     return {
-        "closure": shares["closures"]["share"], "open_vowels_closed": shares["vowels"]["share"],
-        "rest": shares["silent"]["share"], "rest_as_labelled": shares["silent_as_labelled"]["share"],
+        "closure": shares["closures"]["share"],
+        "open_vowels_closed": shares["vowels"]["share"],
+        "rest": shares["silent"]["share"],
+        "rest_as_labelled": shares["silent_as_labelled"]["share"],
         "aperture_correlation": float(np.corrcoef(p[:, 0], t[:, 0])[0, 1]),
-        "aperture_error_mm": float(error[0]), "aperture_error_interval": mean_interval([float(c[0]) for c in clips]),
-        "width_error_mm": float(error[1]), "width_error_interval": mean_interval([float(c[1]) for c in clips]),
+        "aperture_error_mm": float(error[0]),
+        "aperture_error_interval": mean_interval([float(c[0]) for c in clips]),
+        "width_error_mm": float(error[1]),
+        "width_error_interval": mean_interval([float(c[1]) for c in clips]),
         "open_vowel_mm": float(np.mean(lists["vowels"])) if lists["vowels"] else None,
         "true_open_vowel_mm": float(np.mean(lists["true_vowels"])) if lists["vowels"] else None,
-        "recordings": len(recordings), "frames": len(p), "counts": shares,
-    }  # fmt: skip
+        "recordings": len(recordings),
+        "frames": len(p),
+        "counts": shares,
+    }
 
 
 def held_out_articulation(avatar: Avatar) -> dict[str, dict[str, object]]:

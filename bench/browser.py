@@ -1,13 +1,9 @@
-"""The server and a headless Chromium that plays its page, unmodified; everything that the probe in the page notes.
-
-Chromium's microphone is a file. Its flags keep it from the network; the page reaches 127.0.0.1 alone.
-"""
+"""The server and a headless Chromium that plays its page, unmodified; everything that the probe in the page notes."""
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
 import socket
 import subprocess
 import sys
@@ -25,13 +21,14 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from networks.contract import SAMPLE_RATE
+from bench.chromium import open_chromium
+from realtime.arrays import FloatArray
+from realtime.contract import SAMPLE_RATE
 from realtime.errors import MiravoxError
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
 
-FloatArray = NDArray[np.float32]
 TimeArray = NDArray[np.floating[Any]]  # milliseconds since 1970 on the browser's clock, unless said otherwise
 Table = NDArray[np.void]  # rows with named columns
 
@@ -44,14 +41,6 @@ START_SECONDS = 60.0  # for the server to load its avatar, and for the page to b
 PIECE_BYTES = 4 << 20  # fetched from the browser at a time
 LATENCY_DISPLAY = "#latency"  # where the page shows its own figure
 START_BUTTON = "button.primary"
-FLAGS = (
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-default-apps",
-    "--disable-extensions", "--disable-dev-shm-usage", "--use-fake-ui-for-media-stream",
-    "--use-fake-device-for-media-stream", "--autoplay-policy=no-user-gesture-required",
-    "--disable-features=WebRtcHideLocalIpsWithMdns,MediaRouter,OptimizationHints,Translate",
-    "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
-)  # fmt: skip
 
 
 def _table(names: str) -> np.dtype[np.void]:
@@ -81,7 +70,7 @@ class Observed:
     heard_blocks: Table  # HEARD_BLOCK
     outputs: Table  # OUTPUT: when the sample at a time of the audio context is heard, output latency included
     polls: Table  # POLL: one row for each of `answers`
-    answers: list[dict[str, Any]]  # GET /sessions/{id}
+    answers: list[dict[str, Any]]  # GET /viewers/{id}
     page_latency: Table  # PAGE_LATENCY: what the page itself shows
     opened: float  # when the page was asked for
     live: float  # when the page said that it is live
@@ -145,9 +134,11 @@ class ServerProcess:
     def _healthy(self) -> bool:
         if self.process.poll() is not None:
             raise MiravoxError(
-                "server", found=f"exit code {self.process.returncode}: {self.tail()}", wanted="a server that stays up",
+                "server",
+                found=f"exit code {self.process.returncode}: {self.tail()}",
+                wanted="a server that stays up",
                 remedy=f"Try {' '.join(self.command)} by hand.",
-            )  # fmt: skip
+            )
         try:
             with urllib.request.urlopen(f"{self.address}health", timeout=5) as answer:
                 return bool(json.load(answer).get("status") == "ok")
@@ -182,42 +173,6 @@ def wait_until(
         time.sleep(look)
 
 
-def _program(thing: str, *names: str) -> str:
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    raise MiravoxError(
-        thing, found="none on the PATH", wanted=" or ".join(names),
-        remedy="On Debian and Ubuntu: apt-get install chromium chromium-driver.",
-    )  # fmt: skip
-
-
-def open_chromium(microphone: Path, profile: Path) -> Chrome:
-    """Headless Chromium whose microphone plays a wav file. Raises MiravoxError if a part of it is missing."""
-    browser = _program("Chromium", "chromium", "chromium-browser", "google-chrome")
-    driver = _program("ChromeDriver", "chromedriver")
-    try:
-        from selenium.common.exceptions import WebDriverException
-        from selenium.webdriver import Chrome
-        from selenium.webdriver.chrome.options import Options
-        from selenium.webdriver.chrome.service import Service
-    except ImportError as error:
-        raise MiravoxError(
-            "selenium", found="none", wanted="selenium 4.20 or newer", remedy="pip install --editable '.[dev]'"
-        ) from error
-    options = Options()
-    options.binary_location = browser
-    for flag in (*FLAGS, f"--use-file-for-fake-audio-capture={microphone}", f"--user-data-dir={profile}"):
-        options.add_argument(flag)
-    try:
-        return Chrome(options=options, service=Service(driver))
-    except WebDriverException as error:
-        raise MiravoxError(
-            browser, found=f"a browser that does not start ({error.msg})", wanted="Chromium and its own ChromeDriver",
-            remedy="Install both in the same version.",
-        ) from error  # fmt: skip
-
-
 def observe(plan: Plan) -> Observed:
     """Runs server and browser for the planned time. Raises MiravoxError if either does not start or stay."""
     with tempfile.TemporaryDirectory(prefix="miravox-bench-", ignore_cleanup_errors=True) as name:
@@ -238,9 +193,12 @@ def observe(plan: Plan) -> Observed:
 def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> tuple[float, float]:
     """Opens the page with the probe in it, presses its button, waits; returns when it was opened and when live."""
     config = {
-        "region": plan.region, "width": CROP_WIDTH, "height": CROP_HEIGHT, "poll_ms": POLL_MS,
+        "region": plan.region,
+        "width": CROP_WIDTH,
+        "height": CROP_HEIGHT,
+        "poll_ms": POLL_MS,
         "latency_selector": LATENCY_DISPLAY,
-    }  # fmt: skip
+    }
     probe = f"globalThis.latencyProbeConfig = {json.dumps(config)};\n{PROBE.read_text()}"
     chromium.execute_cdp_cmd("Page.setBypassCSP", {"enabled": True})  # the probe's workers
     chromium.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": probe})
@@ -252,9 +210,12 @@ def play(chromium: Chrome, server: ServerProcess, plan: Plan) -> tuple[float, fl
         return str(chromium.execute_script("return document.body.dataset.state"))
 
     wait_until(
-        lambda: bool(chromium.execute_script("return document.readyState === 'complete'")), START_SECONDS, "page",
-        "a loaded page", state,
-    )  # fmt: skip
+        lambda: bool(chromium.execute_script("return document.readyState === 'complete'")),
+        START_SECONDS,
+        "page",
+        "a loaded page",
+        state,
+    )
     chromium.execute_script("document.querySelector(arguments[0]).click()", START_BUTTON)
     wait_until(lambda: state() == "live", START_SECONDS, "page", "data-state live", state)
     live = float(chromium.execute_script("return performance.timeOrigin + performance.now()"))
@@ -285,25 +246,44 @@ def observed(parts: dict[str, bytes], opened: float, live: float, start_s: float
     for name, what in (("frames", "frames"), ("packets", "packets of the microphone"), ("answers", "session")):
         if len(parts[name]) <= 2:
             raise MiravoxError(
-                "page", found=f"no {what} ({'; '.join(faults) or 'no fault noted'})", wanted="a page that streams",
+                "page",
+                found=f"no {what} ({'; '.join(faults) or 'no fault noted'})",
+                wanted="a page that streams",
                 remedy="Open it in a browser by hand.",
-            )  # fmt: skip
+            )
     table = {
         name: np.frombuffer(parts[name], kind)
         for name, kind in (
-            ("frames", FRAME), ("packets", PACKET), ("mic_blocks", MIC_BLOCK), ("heard_blocks", HEARD_BLOCK),
-            ("outputs", OUTPUT), ("polls", POLL), ("page_latency", PAGE_LATENCY),
+            ("frames", FRAME),
+            ("packets", PACKET),
+            ("mic_blocks", MIC_BLOCK),
+            ("heard_blocks", HEARD_BLOCK),
+            ("outputs", OUTPUT),
+            ("polls", POLL),
+            ("page_latency", PAGE_LATENCY),
         )
-    }  # fmt: skip
+    }
     sound: dict[str, FloatArray] = {
         name: np.frombuffer(parts[name], "<i2").astype(np.float32) / np.float32(32768) for name in ("mic", "heard")
     }
     crops = np.frombuffer(parts["crops"], np.uint8).reshape(-1, CROP_HEIGHT, CROP_WIDTH, 3)
     return Observed(
-        table["frames"], crops, table["packets"], sound["mic"], table["mic_blocks"], sound["heard"],
-        table["heard_blocks"], table["outputs"], table["polls"], json.loads(parts["answers"]), table["page_latency"],
-        opened, live, start_s, server_log,
-    )  # fmt: skip
+        table["frames"],
+        crops,
+        table["packets"],
+        sound["mic"],
+        table["mic_blocks"],
+        sound["heard"],
+        table["heard_blocks"],
+        table["outputs"],
+        table["polls"],
+        json.loads(parts["answers"]),
+        table["page_latency"],
+        opened,
+        live,
+        start_s,
+        server_log,
+    )
 
 
 def server_command(avatar: Path, target: str, faults: list[str]) -> list[str]:

@@ -29,50 +29,49 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from capture.energy import TrackConfig, View, vector_of
-from capture.footage import ORDINARY_FOCAL
+from capture.kept_takes import ORDINARY_FOCAL
 from capture.landmarks import Landmarks, detect
 from capture.morphable_model import MorphableModel, load_morphable_model
 from capture.skin import vertex_normals
-from capture.track import Track, track
+from capture.track import Track
+from capture.tracker import track
 from capture.video import Take, open_take
-from networks.contract import FRAME_RATE, SAMPLE_RATE
-from networks.template import NARROW_FACE
-from realtime.rasteriser import Camera, Rasteriser, create_context
-from realtime.sound_file import read_speech
+from dataset.folder import INNER_LOWER, INNER_UPPER, Dataset, load_dataset
+from dataset.phones import data_folder, load_utterances
+from dataset.template import NARROW_FACE
+from realtime.arrays import ByteArray, Float64Array, FloatArray
+from realtime.audio.sound_file import read_speech
+from realtime.camera import Camera
+from realtime.contract import FRAME_RATE, SAMPLE_RATE
+from realtime.face.gl import create_context
+from realtime.face.rasteriser import Rasteriser
 from studio.actor import identity_vertices
-from studio.dataset import FilmConfig, film, script_of
 from studio.face_model import FaceModel, load_face_model
-from training.dataset import Dataset, load_dataset
-from training.phones import data_folder, load_utterances
-
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-ByteArray = NDArray[np.uint8]
+from studio.film import FilmConfig, film, script_of
 
 IDENTITIES = 21, 33, 44
 TAKES = 4
-UPPER, LOWER = 62, 66
 FILM_CRF = "18"  # of the coded film: a good camera's
 SHOWN = 0.2, 0.5, 0.8  # of the film: frames of the sheet
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Errors:
     """Of one track against the truth."""
 
-    vertex_mm: float
-    vertex_95_mm: float
-    neutral_mm: float
-    lips_mm: float
-    lips_bias_mm: float
+    vertex_mm: float  # mean over vertices and frames
+    vertex_95_mm: float  # 95th percentile
+    neutral_mm: float  # of the neutral face
+    lips_mm: float  # mean absolute error of the distance between the inner lips
+    lips_bias_mm: float  # mean error
     lips_correlation: float
-    rotation_degrees: float
-    rotation_most_degrees: float
-    jitter_seen: float
-    jitter_object: float
-    jitter_rotation: float
-    focal_ratio: float
-    scale: float
+    rotation_degrees: float  # mean
+    rotation_most_degrees: float  # greatest
+    jitter_seen: float  # fit over truth, in pixels
+    jitter_object: float  # fit over truth, in object space
+    jitter_rotation: float  # fit over truth, of the head's rotation
+    focal_ratio: float  # focal length over the true one
+    scale: float  # of the alignment
 
 
 def code_film(dataset: Dataset, folder: Path) -> list[Path]:
@@ -86,12 +85,12 @@ def code_film(dataset: Dataset, folder: Path) -> list[Path]:
             video.width, video.height, video.pix_fmt = dataset.camera.width, dataset.camera.height, "yuv420p"
             sound = container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
             samples = read_speech(take.speech).samples
-            heard = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
-            heard.sample_rate, heard.time_base, heard.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
+            sound_frame = av.AudioFrame.from_ndarray(samples[None], format="fltp", layout="mono")
+            sound_frame.sample_rate, sound_frame.time_base, sound_frame.pts = SAMPLE_RATE, Fraction(1, SAMPLE_RATE), 0
             for _ in range(take.frames):
                 container.mux(video.encode(av.VideoFrame.from_ndarray(next(frames)[1], format="rgb24")))
             container.mux(video.encode(None))
-            container.mux(sound.encode(heard))
+            container.mux(sound.encode(sound_frame))
             container.mux(sound.encode(None))
         paths.append(path)
     return paths
@@ -124,7 +123,7 @@ def compare(found: Track, model: MorphableModel, truth: Dataset, actor_V3: Float
     rest = 10 * np.linalg.norm(scale * mine_V3 @ turn.T + shift - true_V3, axis=-1)
 
     def gaps(vertices: Float64Array) -> Float64Array:
-        upper, lower = model.landmarks_68[[UPPER, LOWER]]
+        upper, lower = model.landmarks_68[[INNER_UPPER, INNER_LOWER]]
         return np.asarray(10 * np.linalg.norm(vertices[:, upper] - vertices[:, lower], axis=1), np.float64)
 
     lips, true_lips = scale * gaps(mine), gaps(true)
@@ -147,12 +146,20 @@ def compare(found: Track, model: MorphableModel, truth: Dataset, actor_V3: Float
         return np.stack([vector_of(t) for t in turns])
 
     return Errors(
-        float(distance.mean()), float(np.quantile(distance, 0.95)), float(rest.mean()),
-        float(np.abs(lips - true_lips).mean()), float((lips - true_lips).mean()),
-        float(np.corrcoef(lips, true_lips)[0, 1]), float(angle.mean()), float(angle.max()),
-        change(seen) / change(true_seen), scale * change(mine[:, some]) / change(true[:, some]),
-        change(vectors(rotations)) / change(vectors(true_rotations)), view.focal / size.fx, scale,
-    )  # fmt: skip
+        vertex_mm=float(distance.mean()),
+        vertex_95_mm=float(np.quantile(distance, 0.95)),
+        neutral_mm=float(rest.mean()),
+        lips_mm=float(np.abs(lips - true_lips).mean()),
+        lips_bias_mm=float((lips - true_lips).mean()),
+        lips_correlation=float(np.corrcoef(lips, true_lips)[0, 1]),
+        rotation_degrees=float(angle.mean()),
+        rotation_most_degrees=float(angle.max()),
+        jitter_seen=change(seen) / change(true_seen),
+        jitter_object=scale * change(mine[:, some]) / change(true[:, some]),
+        jitter_rotation=change(vectors(rotations)) / change(vectors(true_rotations)),
+        focal_ratio=view.focal / size.fx,
+        scale=scale,
+    )
 
 
 def track_actor(
@@ -180,9 +187,13 @@ def track_actor(
 
 
 def sheet(
-    filmed: list[Take], landmarks: list[Landmarks], found: Track, truth: Dataset, model: MorphableModel,
+    filmed: list[Take],
+    landmarks: list[Landmarks],
+    found: Track,
+    truth: Dataset,
+    model: MorphableModel,
     actor_V3: FloatArray,
-) -> ByteArray:  # fmt: skip
+) -> ByteArray:
     """Frames, the fitted shape over them, the true one."""
     size, view = truth.camera, found.view
     chosen = [int(share * len(truth.pose)) for share in SHOWN]

@@ -27,9 +27,11 @@ def load(path: Path) -> dict[str, Any]:
         ) from error
     if not isinstance(found, dict):
         raise MiravoxError(
-            str(path), found=f"a {type(found).__name__}", wanted="a result of python -m bench ... --json",
+            str(path),
+            found=f"a {type(found).__name__}",
+            wanted="a result of python -m bench ... --json",
             remedy="Name another file.",
-        )  # fmt: skip
+        )
     return found
 
 
@@ -49,9 +51,11 @@ def compare(first: Path, second: Path) -> list[tuple[str, float, float, float | 
     rows = [(n, before[n], after[n], after[n] / before[n] if before[n] else None) for n in before if n in after]
     if not rows:
         raise MiravoxError(
-            f"{first} and {second}", found="no figure that both hold", wanted="results of the same bench",
+            f"{first} and {second}",
+            found="no figure that both hold",
+            wanted="results of the same bench",
             remedy="Compare files of one command.",
-        )  # fmt: skip
+        )
     return rows
 
 

@@ -15,7 +15,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from realtime.kernels import SIGNATURES, SOURCES, read_sources
+from realtime.gpu.kernel_compiler import SOURCES, read_sources
+from realtime.gpu.kernels import SIGNATURES
+from realtime.whole_file import replacing
 
 # CUDA's words in C++. Arguments come as CUDA takes them, an array of addresses.
 SHIM = """
@@ -74,13 +76,12 @@ def compile_twins(sources: dict[str, str], flags: Sequence[str] = FLAGS, extra: 
     if library.is_file():
         return library
     library.parent.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=library.parent) as folder:
+    with tempfile.TemporaryDirectory() as folder, replacing(library) as partial:  # another process may do the same
         for name, text in texts.items():
             (Path(folder) / name).write_text(text)
-        command = ["g++", *flags, "-o", f"{folder}/twins.so", f"{folder}/twins.cpp"]
+        command = ["g++", *flags, "-o", str(partial), f"{folder}/twins.cpp"]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
-        os.replace(f"{folder}/twins.so", library)  # another process may compile the same
     return library
 
 
@@ -98,9 +99,14 @@ def parameter_sizes(name: str, twins: ctypes.CDLL | None = None) -> list[int]:
 
 
 def launch(
-    name: str, grid: Sequence[int], block: Sequence[int], arguments: Sequence[Any], *, backwards: bool = False,
+    name: str,
+    grid: Sequence[int],
+    block: Sequence[int],
+    arguments: Sequence[Any],
+    *,
+    backwards: bool = False,
     twins: ctypes.CDLL | None = None,
-) -> None:  # fmt: skip
+) -> None:
     """Runs a kernel on host memory.
 
     Args:

@@ -22,15 +22,13 @@ from tqdm import tqdm
 
 from capture.landmarks import POINTS, detect
 from capture.morphable_model import closest_points
-from realtime.rasteriser import create_context
+from dataset.phones import data_folder, load_utterances
+from dataset.speech_curves import expression_curves
+from realtime.arrays import Float64Array
+from realtime.face.gl import create_context
 from studio.actor import head_pose, identity_vertices
 from studio.face_model import FaceModel, load_face_model
-from studio.film import Studio
-from studio.speech_curves import expression_curves
-from training.phones import data_folder, load_utterances
-
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
+from studio.renderer import Studio
 
 ACTORS = range(100, 110)
 RENDERINGS = 12  # of each actor
@@ -99,10 +97,13 @@ def table(points_AKL3: Float64Array, model: FaceModel) -> dict[str, NDArray[np.g
     chart = np.zeros((len(model.neutral_V3), 2), np.float32)
     chart[model.triangles_T3[::-1].ravel()] = model.uv_U2[model.uv_triangles_T3][::-1].reshape(-1, 2)
     return {
-        "index": kept[good].astype(np.int32), "points": centred[good].astype(np.float32),
-        "bias": bias[good].astype(np.float32), "noise": noise[good].astype(np.float32),
-        "landmarks_68": model.neutral_V3[model.landmarks_68], "chart_68": chart[model.landmarks_68],
-    }  # fmt: skip
+        "index": kept[good].astype(np.int32),
+        "points": centred[good].astype(np.float32),
+        "bias": bias[good].astype(np.float32),
+        "noise": noise[good].astype(np.float32),
+        "landmarks_68": model.neutral_V3[model.landmarks_68],
+        "chart_68": chart[model.landmarks_68],
+    }
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -35,17 +35,16 @@ from scipy.ndimage import median_filter, minimum_filter1d
 
 from bench.browser import CROP_HEIGHT, CROP_WIDTH, Observed, Plan, Table, TimeArray, observe, server_command
 from bench.picture import drawing
-from networks.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block
-from realtime.audio_ring import AudioRing
+from realtime.arrays import ByteArray, FloatArray
+from realtime.audio.block import Block
+from realtime.audio.ring import AudioRing
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
+from realtime.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.errors import MiravoxError
-from realtime.sound_file import read_speech
+from realtime.face.yuv import RgbConverter
 from realtime.targets import open_pipeline
-from realtime.yuv import RgbConverter
 
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
 IntArray = NDArray[np.int64]
 Figures = dict[str, Any]
 
@@ -426,14 +425,26 @@ def shown_frames(o: Observed, lookahead: int) -> Shown:
         index = np.round(sample[rows] / SAMPLES_PER_FRAME).astype(np.int64)
         frames = o.frames[rows]
         columns.append(
-            (index, rows, np.full(len(rows), number), captured(sample[rows]), captured(needed[rows]), waited[rows],
-             when[rows], frames["received"], frames["presented"], frames["display"])
-        )  # fmt: skip
+            (
+                index,
+                rows,
+                np.full(len(rows), number),
+                captured(sample[rows]),
+                captured(needed[rows]),
+                waited[rows],
+                when[rows],
+                frames["received"],
+                frames["presented"],
+                frames["display"],
+            )
+        )
     if not columns:
         raise MiravoxError(
-            "page", found="no frame whose sample is known", wanted="rtp_origin, arrival and mic in GET /sessions/{id}",
+            "page",
+            found="no frame whose sample is known",
+            wanted="rtp_origin, arrival and mic in GET /viewers/{id}",
             remedy="Use a server of this version.",
-        )  # fmt: skip
+        )
     shown = Shown(*(np.concatenate(c) for c in zip(*columns, strict=True)))
     return shown.at(np.argsort(shown.display, kind="stable"))
 
@@ -593,9 +604,11 @@ def analyse(o: Observed, avatar: Avatar, speech: FloatArray, view: MouthView, re
     shown = shown.at(shown.display > o.live + WARM_UP_MS)
     if len(shown.index) < 2:
         raise MiravoxError(
-            "page", found=f"{len(shown.index)} frames after the first {WARM_UP_MS / 1000:.0f} s",
-            wanted="a picture that moves", remedy="Measure longer: --seconds.",
-        )  # fmt: skip
+            "page",
+            found=f"{len(shown.index)} frames after the first {WARM_UP_MS / 1000:.0f} s",
+            wanted="a picture that moves",
+            remedy="Measure longer: --seconds.",
+        )
     frames = o.frames[shown.row]
     length = len(speech)
     mic, mic_places = microphone_line(o.mic_blocks), place_line(locate(o.mic, speech), length)
@@ -628,7 +641,9 @@ def analyse(o: Observed, avatar: Avatar, speech: FloatArray, view: MouthView, re
     figures: Figures = {
         "mouth_to_photon_ms": {**latency, "frames": int(np.isfinite(shown.latency).sum())},
         "plosive_to_photon_ms": {
-            **spread(plosives.delay), "events": len(plosives.delay), "candidates": plosives.candidates
+            **spread(plosives.delay),
+            "events": len(plosives.delay),
+            "candidates": plosives.candidates,
         },
         "lookahead_ms": lookahead_ms,
         "stages_ms": stages,
@@ -636,7 +651,8 @@ def analyse(o: Observed, avatar: Avatar, speech: FloatArray, view: MouthView, re
         "shown_fps": display_rate(frames),
         "dropped_share": dropped_share(shown, frames["count"]),
         "av_skew_ms": {
-            "median": spread(apart.skew)["median"], "p95": apart.p95 if len(apart.skew) else None,
+            "median": spread(apart.skew)["median"],
+            "p95": apart.p95 if len(apart.skew) else None,
             "drift_per_minute": apart.drift_per_minute,
         },
         "page_latency_ms": spread(page)["median"],
@@ -646,7 +662,7 @@ def analyse(o: Observed, avatar: Avatar, speech: FloatArray, view: MouthView, re
         "server_frames": o.answers[-1]["frames"],
         "server_samples": o.answers[-1]["samples"],
         "sessions": len(sessions_of(o.answers)),
-    }  # fmt: skip
+    }
     return Report(figures, shown, plosives, apart, outage)
 
 

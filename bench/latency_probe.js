@@ -188,14 +188,14 @@
     }
   };
 
-  // The server's state, once a session is known; a new session after a reconnection is another address.
+  // The server's state, once there is a viewer; a new one after a reconnection has another address.
   const nativeFetch = globalThis.fetch.bind(globalThis);
   globalThis.fetch = async (resource, options) => {
     const response = await nativeFetch(resource, options);
     const address = new URL(resource.url ?? resource, location.href);
     if (address.pathname === "/offer" && response.ok) {
-      const { session } = await response.clone().json();
-      const state = new URL(`/sessions/${session}`, location.href);
+      const { viewer } = await response.clone().json();
+      const state = new URL(`/viewers/${viewer}`, location.href);
       ears.postMessage({ address: state.href, milliseconds: config.poll_ms });
     }
     return response;

@@ -1,67 +1,24 @@
-"""The page in Chromium, used as a person uses it: opened, clicked, read, waited for. For its tests and its screenshots.
-
-Unlike the latency bench's, this Chromium asks for the microphone, and the answer can be chosen.
-"""
+"""The page in Chromium, used as a person uses it: opened, clicked, read, waited for. For tests and screenshots."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
-from selenium.common.exceptions import WebDriverException
-from selenium.webdriver import Chrome
-from selenium.webdriver.chrome.options import Options
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.remote.webelement import WebElement
+from bench.browser import wait_until
 
-from bench.browser import FLAGS, wait_until
-from realtime.errors import MiravoxError
+if TYPE_CHECKING:
+    from selenium.webdriver import Chrome
+    from selenium.webdriver.remote.webelement import WebElement
 
 PATIENCE_SECONDS = 30.0  # for whatever the page should come to, on a machine that does other things, too
-BROWSERS, DRIVERS = ("chromium", "chromium-browser", "google-chrome"), ("chromedriver",)
 
 # The page has learnt what the server has, and shows the avatar's name; or it says why not.
 ANSWERED = "return / · /.test(document.title) || / again\\.$/.test(document.querySelector('#state')?.textContent)"
 
 Microphone = Literal["granted", "denied", "prompt"]
-
-
-def open_chromium(microphone: Path, profile: Path) -> Chrome:
-    """Headless Chromium whose microphone plays a wav file; its console is logged. Raises MiravoxError if it is missing.
-
-    Args:
-        profile: a folder that is empty or does not exist yet.
-    """
-    options = Options()
-    options.binary_location = _program(*BROWSERS)
-    driver = _program(*DRIVERS)
-    for flag in FLAGS:
-        if flag != "--use-fake-ui-for-media-stream":  # it would grant what was denied
-            options.add_argument(flag)
-    options.add_argument(f"--use-file-for-fake-audio-capture={microphone}")
-    options.add_argument(f"--user-data-dir={profile}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    try:
-        return Chrome(options=options, service=Service(driver))
-    except WebDriverException as error:
-        raise MiravoxError(
-            options.binary_location, found=f"a browser that does not start ({error.msg})",
-            wanted="Chromium and its own ChromeDriver", remedy="Install both in the same version.",
-        ) from error  # fmt: skip
-
-
-def _program(*names: str) -> str:
-    for name in names:
-        if found := shutil.which(name):
-            return found
-    raise MiravoxError(
-        "browser", found="none on the PATH", wanted=" or ".join(names),
-        remedy="On Debian and Ubuntu: apt-get install chromium chromium-driver.",
-    )  # fmt: skip
 
 
 class Page:
@@ -94,12 +51,17 @@ class Page:
         self._chromium.switch_to.window(self._chromium.window_handles[0])
 
     def answer_microphone(self, answer: Microphone) -> None:
-        """What the person answers when the page asks for the microphone; nobody is there for a "prompt"."""
+        """What the person answers when the page asks for the microphone; nobody is there for a "prompt".
+
+        Chromium has to have been opened with `asks`.
+        """
         parts = urlsplit(self.address)
         self.devtools(
-            "Browser.setPermission", permission={"name": "microphone"}, setting=answer,
+            "Browser.setPermission",
+            permission={"name": "microphone"},
+            setting=answer,
             origin=f"{parts.scheme}://{parts.netloc}",
-        )  # fmt: skip
+        )
 
     def devtools(self, command: str, **parameters: Any) -> Any:
         return self.front().execute_cdp_cmd(command, parameters)
@@ -134,8 +96,8 @@ class Page:
 
     @property
     def frames(self) -> int:
-        """Pictures that were put on the screen since the page was loaded, as far as the page remembers them."""
-        return int(self.run("return miravox.frames.length"))
+        """How many pictures were put on the screen since the page was loaded."""
+        return int(self.run("return miravox.frameCount"))
 
     def text(self, selector: str) -> str:
         return str(self.run("return document.querySelector(arguments[0]).textContent", selector))
@@ -144,7 +106,7 @@ class Page:
         return self.find(selector).is_displayed()
 
     def find(self, selector: str) -> WebElement:
-        return self.front().find_element(By.CSS_SELECTOR, selector)
+        return self.front().find_element("css selector", selector)
 
     # What the person does
 

@@ -30,16 +30,18 @@ def environment() -> dict[str, object]:
             continue
     return {
         "hardware": {
-            "cpu": models[0] if models else platform.processor(), "cores": os.cpu_count(),
-            "memory_gib": round(memory / 2**30, 1), "opengl": _renderer(),
+            "cpu": models[0] if models else platform.processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(memory / 2**30, 1),
+            "opengl": _renderer(),
         },
         "versions": versions,
         "commit": _commit(),
-    }  # fmt: skip
+    }
 
 
 def _renderer() -> str:
-    from realtime.rasteriser import create_context
+    from realtime.face.gl import create_context
 
     context = create_context()
     name = str(context.info["GL_RENDERER"])

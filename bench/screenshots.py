@@ -20,10 +20,11 @@ import numpy as np
 from PIL import Image
 
 from bench.browser import ROOT, ServerProcess, write_microphone
-from bench.page import Page, open_chromium
-from networks.contract import SAMPLE_RATE
+from bench.chromium import open_chromium
+from bench.page import Page
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
-from realtime.sound_file import read_speech
+from realtime.contract import SAMPLE_RATE
 
 SIZES = ((400, 860), (1600, 1000))  # of the window, CSS pixels; the picture is as high as the page
 JPEG_QUALITY = 88
@@ -45,7 +46,7 @@ def screenshots(avatar: Avatar, out: Path) -> list[Path]:
         pause = np.zeros(int(PAUSE_SECONDS * SAMPLE_RATE), np.float32)
         write_microphone(folder / "microphone.wav", np.concatenate([speech, pause]), 0)
         with ServerProcess(command, folder / "server.log") as server:
-            chromium = open_chromium(folder / "microphone.wav", folder / "profile")
+            chromium = open_chromium(folder / "microphone.wav", folder / "profile", asks=True)
             try:
                 return [
                     *_waiting(Page(chromium, server.address, before=UNANSWERED), out),

@@ -29,11 +29,11 @@ from bench.browser import ROOT, ServerProcess
 from bench.linear import line
 from bench.picture import drawing
 from bench.startup import stats_of, talking_server
-from networks.contract import SAMPLE_RATE
+from dataset.files import write_wav
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
+from realtime.contract import SAMPLE_RATE
 from realtime.errors import MiravoxError
-from realtime.sound_file import read_speech
-from training.dataset_files import write_wav
 
 Figures = dict[str, Any]
 
@@ -126,12 +126,14 @@ async def watch(server: ServerProcess, count: int, source: str, voices: list[byt
     # Each session's own last 500 frames: 20 s. The totals' last 500 are those of a shorter time.
     of_sessions = [session["stages_ms"]["frame"] for session in stats["sessions"]]
     return {
-        "p50_ms": max(frame["p50"] for frame in of_sessions), "p99_ms": max(frame["p99"] for frame in of_sessions),
+        "p50_ms": max(frame["p50"] for frame in of_sessions),
+        "p99_ms": max(frame["p99"] for frame in of_sessions),
         "cores": used / elapsed,
         "fps": min(got, default=0) / elapsed,  # of the peer that got the fewest
-        "late_share": late / max(1, rendered), "dropped_share": dropped / max(1, rendered + dropped),
+        "late_share": late / max(1, rendered),
+        "dropped_share": dropped / max(1, rendered + dropped),
         "degraded_share": max(unrefined, halved) / max(1, rendered),  # refined less, or shaded less finely
-    }  # fmt: skip
+    }
 
 
 def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: float) -> Figures:
@@ -140,9 +142,15 @@ def sessions(avatar: Avatar, counts: list[int], viewers: list[int], seconds: flo
     with tempfile.TemporaryDirectory(prefix="miravox-bench-") as name:
         folder = Path(name)
         command = [
-            sys.executable, str(ROOT / "run_stream.py"), "--avatar", str(avatar.folder.resolve()), "--source",
-            "browser", "--max-sessions", str(max(counts, default=1)),
-        ]  # fmt: skip
+            sys.executable,
+            str(ROOT / "run_stream.py"),
+            "--avatar",
+            str(avatar.folder.resolve()),
+            "--source",
+            "browser",
+            "--max-sessions",
+            str(max(counts, default=1)),
+        ]
 
         def voice(index: int) -> bytes:
             turned = np.roll(speech, -index * SAMPLE_RATE * 2)

@@ -8,15 +8,15 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block
-from realtime.audio_ring import AudioRing
+from dataset.phones import PHONES, Utterance, data_folder, load_utterances
+from realtime.audio.block import Block
+from realtime.audio.ring import AudioRing
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
+from realtime.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from realtime.errors import MiravoxError
-from realtime.pipeline import Pipeline
-from realtime.sound_file import read_speech
-from realtime.yuv import RgbConverter
-from training.phones import PHONES, Utterance, data_folder, load_utterances
+from realtime.face.pipeline import FacePipeline
+from realtime.face.yuv import RgbConverter
 
 SHEET_CROP = 0.55  # of the frame's side, around the mouth
 
@@ -48,7 +48,7 @@ def phone_sheet(
     pen = ImageDraw.Draw(sheet)
     indices = utterance.phone_indices()
     to_rgb = RgbConverter()
-    with Pipeline(avatar, ring, "baked") as pipeline:
+    with FacePipeline(avatar, ring, "baked") as pipeline:
         for i in range(count):
             frame = to_rgb(pipeline.render(first + i))
             left, top, right, bottom = pipeline.inpaint.boxes[(first + i) % len(pipeline.inpaint.boxes)]

@@ -18,11 +18,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.browser import START_BUTTON, START_SECONDS, ServerProcess, open_chromium, wait_until, write_microphone
+from bench.browser import START_BUTTON, START_SECONDS, ServerProcess, wait_until, write_microphone
+from bench.chromium import open_chromium
 from bench.picture import drawing
 from bench.startup import memory_mb, stats_of, talking_server
-from networks.contract import SAMPLE_RATE
 from realtime.avatar import Avatar, load_avatar
+from realtime.contract import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from selenium.webdriver import Chrome
@@ -69,10 +70,15 @@ def watch(server: ServerProcess, chromium: Chrome, seconds: float) -> list[dict[
     while (now := time.monotonic() - begun) < seconds:
         stats = stats_of(server)
         latency, skew = (number_in(text) for text in chromium.execute_script(SHOWN))
-        samples.append({
-            "seconds": now, "rss_mb": memory_mb(server), "latency_ms": latency, "skew_ms": skew,
-            **{name: stats["frames"][name] for name in ("rendered", "late", "dropped")},
-        })  # fmt: skip
+        samples.append(
+            {
+                "seconds": now,
+                "rss_mb": memory_mb(server),
+                "latency_ms": latency,
+                "skew_ms": skew,
+                **{name: stats["frames"][name] for name in ("rendered", "late", "dropped")},
+            }
+        )
         time.sleep(LOOK_SECONDS)
     return samples
 
@@ -107,9 +113,10 @@ def figures_of(samples: list[dict[str, float]], minutes: float) -> Figures:
         "late_share": (last["late"] - first["late"]) / max(1, made),
         "dropped_share": (last["dropped"] - first["dropped"]) / max(1, made),
         "fps": (last["rendered"] - first["rendered"]) / span if span else 0.0,
-        "drift_ms": max(drifts.values(), key=abs), "drifts_ms": drifts,
+        "drift_ms": max(drifts.values(), key=abs),
+        "drifts_ms": drifts,
         "page_ms": {name: float(np.nanmedian([s[name] for s in kept])) for name in drifts},
-    }  # fmt: skip
+    }
 
 
 def print_table(figures: Figures) -> None:

@@ -1,12 +1,12 @@
-"""How well the ear hears: phones, visemes, lip closures and presence for every lookahead, clean and in noise, and how
-the avatar's mouth moves to it.
+"""How well the audio encoder does on unseen speakers: phones, visemes, lip closures and presence for every lookahead,
+clean and in noise, and how the avatar's mouth moves to it.
 
     python -m bench speech --json F [--png F] [--audio DIR --labels FILE]
 
-Speakers that no training read (training/splits.py), or a folder of recordings with labels of the same format. Phones
+Speakers that no training read (dataset/splits.py), or a folder of recordings with labels of the same format. Phones
 are read from the window of nine embeddings that the projection sees, by a network of the projection's size
 (training/readout.py); presence is the encoder's own output, which belongs to the avatar's lookahead; at others, whether
-the readout hears any phone. Every frame of every recording counts.
+the readout finds any phone. Every frame of every recording counts.
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ import argparse
 import json
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from bench.articulation import Labelled, articulation, is_synthetic
 from bench.picture import drawing
+from dataset.phones import LIPS_TOGETHER, UNIT, VISEME_OF_PHONE, data_folder, load_utterances, read_labels
 from networks.audio_encoder import AudioEncoder
-from networks.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
 from networks.readout import LOOKAHEADS, Readout
+from realtime.arrays import BoolArray, FloatArray
+from realtime.audio.mel import mel_of_windows
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
-from realtime.engine import Engine
+from realtime.contract import AUDIO_ENCODER, SAMPLE_RATE, WINDOW_SAMPLES
 from realtime.errors import MiravoxError
-from realtime.mel import mel_of_windows
-from realtime.sound_file import read_speech
-from training.augment import babble, rms
+from realtime.face.engine import Engine
+from training.embeddings import EncodedRecording, encode_recording
 from training.encoders import load_encoder
-from training.phones import LIPS_TOGETHER, UNIT, VISEME_OF_PHONE, data_folder, load_utterances, read_labels
+from training.noises import babble, rms
+from training.phone_losses import visemes_of
 from training.readout import load_readout
-from training.speech import Heard, hear, near_border, visemes_of
-
-FloatArray = NDArray[np.float32]
+from training.speech_corpus import near_border
 
 READOUT = Path("bench/readout.safetensors")
 NOMINAL_MS = dict(zip(LOOKAHEADS, (40, 75, 110, 150, 200, 370), strict=True))
@@ -52,9 +52,8 @@ STRING_DECAY = 0.996  # what a plucked string keeps of itself each period
 
 
 def music(rng: np.random.Generator, samples: int) -> FloatArray:
-    """Plucked strings (Karplus and Strong 1983), three to five notes a second: noise of a kind that no training heard.
-
-    Unit RMS.
+    """Plucked strings (Karplus and Strong 1983), three to five notes a second, of unit RMS: a noise that no encoder was
+    trained with.
     """
     sound = np.zeros(samples + SAMPLE_RATE, np.float64)
     at = 0
@@ -79,18 +78,16 @@ def with_noise(speech: FloatArray, noise: FloatArray, snr_db: float = SNR_DB) ->
 
 
 @torch.no_grad()
-def recognise(readout: Readout, heard: Heard) -> FloatArray:
+def recognise(readout: Readout, encoded: EncodedRecording) -> FloatArray:
     """Phone probabilities [frames, 6, 40] read from each window at each of LOOKAHEADS."""
-    windows = torch.from_numpy(heard.windows)
+    windows = torch.from_numpy(encoded.windows)
     return np.asarray(torch.cat([readout(w).softmax(-1) for w in windows.split(512)]).numpy(), np.float32)
 
 
 def held_out_speech() -> list[Labelled]:
     """LibriSpeech's held-out speakers."""
     data = data_folder()
-    return [
-        Labelled(u, u.path(data)) for u in load_utterances(data) if u.corpus == "librispeech" and u.held_out
-    ]  # fmt: skip
+    return [Labelled(u, u.path(data)) for u in load_utterances(data) if u.corpus == "librispeech" and u.held_out]
 
 
 def other_speech(audio: Path, labels: Path) -> list[Labelled]:
@@ -102,49 +99,62 @@ def other_speech(audio: Path, labels: Path) -> list[Labelled]:
     found = [Labelled(u, files[u.id]) for u in read_labels(labels) if u.id in files]
     if not found:
         raise MiravoxError(
-            str(audio), found=f"{len(files)} files, none with a label",
+            str(audio),
+            found=f"{len(files)} files, none with a label",
             wanted=f"recordings named by the ids of {labels}",
             remedy="Give each row's id as the file's name without its ending.",
-        )  # fmt: skip
+        )
     return found
 
 
 @dataclass
 class Tally:
-    """Answers that were right, of one lookahead under one condition."""
+    """Which answers were right, of one lookahead under one condition; a row for each recording."""
 
-    phone: list[NDArray[np.bool_]]
-    viseme: list[NDArray[np.bool_]]
-    closed: list[NDArray[np.bool_]]  # frames within P B M that were heard as such
-    closures: list[bool]  # the same for whole P B M: heard in at least one of their frames
-    claimed: list[NDArray[np.bool_]]  # frames heard as P B M that are such
-    presence: list[NDArray[np.bool_]]
+    phone: list[BoolArray] = field(default_factory=list)
+    viseme: list[BoolArray] = field(default_factory=list)
+    closed: list[BoolArray] = field(default_factory=list)  # of frames within P B M: recognised as such
+    closures: list[bool] = field(default_factory=list)  # of whole P B M: recognised in at least one of their frames
+    claimed: list[BoolArray] = field(default_factory=list)  # of frames recognised as P B M: are such
+    presence: list[BoolArray] = field(default_factory=list)
 
     def figures(self) -> dict[str, float]:
+        """Shares that were right."""
         rows = {
-            "phone": self.phone, "viseme": self.viseme, "closure_recall": self.closed,
-            "closure_precision": self.claimed, "presence": self.presence,
-        }  # fmt: skip
+            "phone": self.phone,
+            "viseme": self.viseme,
+            "closure_recall": self.closed,
+            "closure_precision": self.claimed,
+            "presence": self.presence,
+        }
         values = {name: float(np.concatenate(row).mean()) for name, row in rows.items()}
         return values | {"closure_interval_recall": float(np.mean(self.closures))}
 
 
 def tally_recording(
-    tallies: dict[int, Tally], encoder: AudioEncoder, readout: Readout, own_lookahead: int, labelled: Labelled,
+    tallies: dict[int, Tally],
+    encoder: AudioEncoder,
+    readout: Readout,
+    own_lookahead: int,
+    labelled: Labelled,
     sound: FloatArray,
-) -> None:  # fmt: skip
-    """Adds one recording's answers, heard as `sound`, for every lookahead."""
+) -> None:
+    """Adds the answers for one recording, for every lookahead.
+
+    Args:
+        sound: the recording, float32 [samples], clean or with noise.
+    """
     phones = labelled.utterance.phone_indices()
-    heard = hear(encoder, sound)
-    probability = recognise(readout, heard)
+    encoded = encode_recording(encoder, sound)
+    probability = recognise(readout, encoded)
     for k, lookahead in enumerate(LOOKAHEADS):
-        moment = heard.ends - lookahead
+        moment = encoded.ends - lookahead
         inside = (moment >= 0) & (moment < min(len(sound), UNIT * len(phones)))
         unit = moment[inside] // UNIT
         truth, answer = phones[unit], probability[inside, k]
         viseme = visemes_of(torch.from_numpy(answer)).numpy().argmax(1)
         viseme_truth = VISEME_OF_PHONE[truth]
-        present = heard.presence[inside] > 0.5 if lookahead == own_lookahead else answer[:, 0] < 0.5
+        present = encoded.presence[inside] > 0.5 if lookahead == own_lookahead else answer[:, 0] < 0.5
         tally = tallies[lookahead]
         tally.phone.append(answer.argmax(1) == truth)
         tally.viseme.append(viseme == viseme_truth)
@@ -170,8 +180,8 @@ def recognition(
         "music_10db": lambda rng, i: music(rng, len(sounds[i])),
     }
     conditions = ("clean", *makers)
-    tallies = {c: {x: Tally([], [], [], [], [], []) for x in LOOKAHEADS} for c in conditions}
-    for i, labelled in enumerate(tqdm(speech, desc="listening", unit="recording")):
+    tallies = {c: {x: Tally() for x in LOOKAHEADS} for c in conditions}
+    for i, labelled in enumerate(tqdm(speech, desc="recognising", unit="recording")):
         for condition in conditions:
             rng = np.random.default_rng([i, conditions.index(condition)])
             sound = sounds[i]
@@ -213,10 +223,12 @@ def speech(avatar: Avatar, recordings: list[Labelled], readout_path: Path) -> di
     return {
         "lookahead_ms": recognition(encoder, readout, lookahead, recordings),
         "default_lookahead_ms": 1000 * lookahead / SAMPLE_RATE,
-        "embedding_ms": milliseconds["both"], "embedding_parts_ms": milliseconds,
-        "recordings": len(recordings), "seconds": sum(x.utterance.seconds for x in recordings),
+        "embedding_ms": milliseconds["both"],
+        "embedding_parts_ms": milliseconds,
+        "recordings": len(recordings),
+        "seconds": sum(x.utterance.seconds for x in recordings),
         "ada": articulation(avatar, recordings) if is_synthetic(avatar) else None,  # others' true lips nobody knows
-    }  # fmt: skip
+    }
 
 
 def print_table(result: dict[str, object]) -> None:
@@ -264,9 +276,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(o: argparse.Namespace) -> dict[str, object]:
     if (o.audio is None) != (o.labels is None):
         raise MiravoxError(
-            "--audio", found="one of --audio and --labels", wanted="both or neither",
+            "--audio",
+            found="one of --audio and --labels",
+            wanted="both or neither",
             remedy="Labels look like those of MIRAVOX_DATA/speech/labels.jsonl.",
-        )  # fmt: skip
+        )
     recordings = other_speech(o.audio, o.labels) if o.audio else held_out_speech()
     result = speech(load_avatar(o.avatar), recordings, o.readout)
     print_table(result)

@@ -10,7 +10,6 @@ With --reference a network of the shape of Wav2Lip's generator, with random weig
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -20,14 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.picture import drawing
-from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
-from realtime.audio_input import Block
-from realtime.audio_ring import AudioRing
+from realtime.audio.block import Block
+from realtime.audio.ring import AudioRing
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import Avatar, load_avatar
-from realtime.encoders import START_BITRATE, VideoEncoder
-from realtime.serve import SWITCH_INTERVAL_SECONDS
-from realtime.sound_file import read_speech
+from realtime.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.stage_timer import RECENT, StageTimer
+from realtime.stream.encoders import VideoEncoder
+from realtime.stream.rate_control import START_BITRATE
 from realtime.targets import open_pipeline
 
 Figures = dict[str, Any]
@@ -53,7 +52,6 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
     timer, encoder = StageTimer(), VideoEncoder("H264", size)
     of_frame: list[float] = []
     of_reference: list[float] = []
-    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)  # as live
     opened = perf_counter()
     with open_pipeline(avatar, ring, target, size, timer) as pipeline:
         opening_ms = 1000 * (perf_counter() - opened)
@@ -73,13 +71,15 @@ def stages(avatar: Avatar, source: Path, seconds: float, target: str, size: int,
             if k == 0:
                 cold = {name: times["p50"] for name, times in timer.percentiles().items()}
     result: Figures = {
-        "target": target, "size": size, "frames": frames,
+        "target": target,
+        "size": size,
+        "frames": frames,
         "frame_ms": spread(of_frame[WARM_UP_FRAMES:]),
         "stages_ms": {
             name: {"median": t["p50"], "p95": t["p95"], "p99": t["p99"]} for name, t in timer.percentiles().items()
         },
         "cold": {"opening_ms": opening_ms, "frame_ms": of_frame[0], "stages_ms": cold},
-    }  # fmt: skip
+    }
     if of_reference:
         result["reference_ms"] = spread(of_reference)
         result["share_of_reference"] = result["frame_ms"]["median"] / result["reference_ms"]["median"]
@@ -90,9 +90,8 @@ def reference_network() -> Callable[[], list[NDArray[np.float32]]]:
     """A call of Wav2Lip's generator, one frame, random weights, on one core of ONNX Runtime like our networks."""
     import tempfile
 
-    import onnxruntime
-
     from bench.wav2lip_generator import FACE_SIDE, export_generator
+    from realtime.face.engine import onnxruntime  # there its telemetry is switched off
 
     with tempfile.TemporaryDirectory() as folder:
         path = export_generator(Path(folder) / "generator.onnx")

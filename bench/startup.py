@@ -3,13 +3,15 @@
     python -m bench startup --json F [--target baked] [--seconds 10]
 
 The server itself, a process of its own, says the sample recording into a file, so that it renders from the first
-moment without a browser; its own /stats tell when a frame is there.
+moment without a browser; its own /stats tell when a frame is there. Beside it a program of three lines imports Miravox
+and renders one frame of that recording.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,18 +21,33 @@ from typing import Any
 
 from bench.browser import ROOT, START_SECONDS, ServerProcess, wait_until
 from realtime.avatar import Avatar, load_avatar
+from realtime.errors import MiravoxError
 
 Figures = dict[str, Any]
 
 LOOK_SECONDS = 0.02  # between two looks at /stats
+IMPORTING_PROGRAM = """
+import sys
+from realtime import load
+frame = next(load(sys.argv[1], target=sys.argv[2]).render(sys.argv[3]))
+print(frame.index, flush=True)
+"""
 
 
 def talking_server(avatar: Avatar, target: str, *more: str) -> list[str]:
     """The command of a server whose avatar says its sample recording again and again, in one session."""
     return [
-        sys.executable, str(ROOT / "run_stream.py"), "--avatar", str(avatar.folder.resolve()), "--target", target,
-        "--source", str(avatar.sample.resolve()), "--loop", *more,
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "run_stream.py"),
+        "--avatar",
+        str(avatar.folder.resolve()),
+        "--target",
+        target,
+        "--source",
+        str(avatar.sample.resolve()),
+        "--loop",
+        *more,
+    ]
 
 
 def stats_of(server: ServerProcess) -> Figures:
@@ -63,9 +80,32 @@ def startup(avatar: Avatar, target: str, seconds: float) -> Figures:
             first = time.monotonic() - started
             time.sleep(seconds)
             return {
-                "target": target, "server_s": server.start_s, "first_frame_s": first, "rss_mb": memory_mb(server),
+                "target": target,
+                "server_s": server.start_s,
+                "first_frame_s": first,
+                "rss_mb": memory_mb(server),
                 "frames": stats_of(server)["frames"],
-            }  # fmt: skip
+            }
+
+
+def import_startup(avatar: Avatar, target: str) -> float:
+    """Seconds from the start of a program that imports Miravox until it has the first frame of a recording."""
+    paths = [str(avatar.folder.resolve()), target, str(avatar.sample.resolve())]
+    started = time.monotonic()
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTING_PROGRAM, *paths], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    ) as program:
+        assert program.stdout is not None
+        said = program.stdout.readline()
+        seconds = time.monotonic() - started
+    if said != "0\n":
+        raise MiravoxError(
+            "a program that imports Miravox",
+            found=f"exit code {program.returncode}",
+            wanted="a frame",
+            remedy="See its error above.",
+        )
+    return seconds
 
 
 def print_table(figures: Figures) -> None:
@@ -74,6 +114,7 @@ def print_table(figures: Figures) -> None:
         f"is there after {figures['first_frame_s']:.2f} s, resident memory {figures['rss_mb']:.0f} MB "
         f"after {figures['frames']['rendered']} frames"
     )
+    print(f"a program that imports Miravox has its first frame {figures['import_first_frame_s']:.2f} s after its start")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +123,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(o: argparse.Namespace) -> Figures:
-    figures = startup(load_avatar(o.avatar), o.target, o.seconds)
+    avatar = load_avatar(o.avatar)
+    figures = startup(avatar, o.target, o.seconds) | {"import_first_frame_s": import_startup(avatar, o.target)}
     print_table(figures)
     return figures

@@ -16,12 +16,12 @@ from pathlib import Path
 
 import numpy as np
 
-from networks.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from dataset.files import write_wav
+from realtime.audio.sound_file import read_speech
 from realtime.avatar import load_avatar
 from realtime.config import StreamConfig
-from realtime.offline import render
-from realtime.sound_file import read_speech
-from training.dataset_files import write_wav
+from realtime.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.stream.offline import render
 
 WARM_UP_SECONDS = 1.0
 

@@ -1,7 +1,7 @@
 """Torch in TensorRT's place: the networks that would be a plan, in the same types, on the same memory and stream.
 
 With it the self-test tries everything but TensorRT itself on a GPU where TensorRT is not installed or does not run.
-It has as much of TensorRT's interface as realtime/engine.py uses; every method is named after TensorRT's.
+It has as much of TensorRT's interface as realtime/gpu/plan_engine.py uses; every method is named after TensorRT's.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from torch import nn
 
 from export.tensorrt import halved
 from export.weights import load_networks
-from networks.contract import ANY, PLAN_NETWORKS, Network, check_shape
-from networks.contract import Tensor as Described
 from realtime.avatar import Avatar
+from realtime.contract import ANY, PLAN_NETWORKS, Network, check_shape
+from realtime.contract import Tensor as Described
 
 Shape = tuple[int, ...]
 BY_NAME = {network.name: network for network in PLAN_NETWORKS}
@@ -179,5 +179,9 @@ class _OnGpu:
 
     def __init__(self, address: int, shape: Shape, dtype: np.dtype[Any]) -> None:
         self.__cuda_array_interface__ = {
-            "version": 3, "data": (address, False), "shape": shape, "typestr": dtype.str, "strides": None,
-        }  # fmt: skip
+            "version": 3,
+            "data": (address, False),
+            "shape": shape,
+            "typestr": dtype.str,
+            "strides": None,
+        }

@@ -16,9 +16,14 @@ FACE_SIDE = 96  # pixels
 
 # Of the identity encoder: width, kernel, stride, padding, residual convolutions after it.
 IDENTITY = (
-    (16, 7, 1, 3, 0), (32, 3, 2, 1, 2), (64, 3, 2, 1, 3), (128, 3, 2, 1, 2), (256, 3, 2, 1, 2), (512, 3, 2, 1, 1),
+    (16, 7, 1, 3, 0),
+    (32, 3, 2, 1, 2),
+    (64, 3, 2, 1, 3),
+    (128, 3, 2, 1, 2),
+    (256, 3, 2, 1, 2),
+    (512, 3, 2, 1, 1),
     (512, 3, 1, 0, 0),
-)  # fmt: skip
+)
 # Of the face decoder, from 1 x 1 pixels to 96 x 96: width, residual convolutions after it.
 DECODER = ((512, 0), (512, 1), (512, 2), (384, 2), (256, 2), (128, 2), (64, 2))
 
@@ -74,7 +79,12 @@ def export_generator(path: Path) -> Path:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         torch.onnx.export(
-            Generator().eval(), inputs, str(path), dynamo=True, verbose=False, input_names=["mel", "faces"],
+            Generator().eval(),
+            inputs,
+            str(path),
+            dynamo=True,
+            verbose=False,
+            input_names=["mel", "faces"],
             output_names=["face"],
-        )  # fmt: skip
+        )
     return path

@@ -5,7 +5,7 @@ python -m capture check VIDEO... [--report F] [--json F]
 
 Stages, in the folder --out:
 
-    check      check/           footage looked at and listened to; usable takes, cropped, without loss
+    check      check/           footage examined; usable takes, cropped, without loss
     track      track/           the face model fitted to every frame
     dataset    dataset/         what training reads
     train      face/            projection, deformation, colour
@@ -19,42 +19,46 @@ from __future__ import annotations
 
 import argparse
 import errno
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from capture.stages import STAGES, Job, check_only, run
+from capture.check import check_only
+from capture.job import STAGES, Job
+from capture.run import run
+from dataset.phones import data_folder
+from realtime.config import DEFAULT_AVATAR
 from realtime.errors import MiravoxError
-
-ADA = Path("avatars/ada")
-
-
-def data_folder() -> Path:
-    """The folder with face model and landmark model: $MIRAVOX_DATA, else ../shared/data beside the clone."""
-    return Path(os.environ.get("MIRAVOX_DATA") or Path(__file__).resolve().parents[2] / "shared" / "data")
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     checking = list(arguments[:1]) == ["check"]
     parser = argparse.ArgumentParser(
         prog="python -m capture check" if checking else "python -m capture",
-        description="Says whether footage is good enough for an avatar." if checking
+        description="Says whether footage is good enough for an avatar."
+        if checking
         else "Makes an avatar of the person in a video. `python -m capture check VIDEO` only looks at it.",
-    )  # fmt: skip
+    )
     parser.add_argument("videos", type=Path, nargs="+", metavar="VIDEO", help="anything that FFmpeg reads; each a take")
     parser.add_argument(
-        "--encoder", type=Path, default=ADA, metavar="AVATAR",
-        help="avatar whose ear the new one inherits, and whose lips tell how sound and picture are apart",
-    )  # fmt: skip
+        "--encoder",
+        type=Path,
+        default=DEFAULT_AVATAR,
+        metavar="AVATAR",
+        help="avatar whose audio encoder the new one takes over; its lips tell how far sound and picture are apart"
+        " (default: Ada)",
+    )
     parser.add_argument(
         "--side", type=int, metavar="PIXELS", help="of the square around the head; by default what fits"
     )
     landmarks = data_folder() / "models" / "face_landmarker.task"
     parser.add_argument(
-        "--landmarks", type=Path, default=landmarks if landmarks.is_file() else None, metavar="F",
+        "--landmarks",
+        type=Path,
+        default=landmarks if landmarks.is_file() else None,
+        metavar="F",
         help="MediaPipe's face_landmarker.task, whose blendshape scores tracking starts from",
-    )  # fmt: skip
+    )
     if checking:
         parser.add_argument("--report", type=Path, metavar="F", help="write the report page there")
         parser.add_argument("--json", type=Path, metavar="F", help="write the verdicts there")
@@ -78,9 +82,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="takes not trained on; by default the last tenth",
     )
     parser.add_argument(
-        "--labels", type=Path, metavar="F",
+        "--labels",
+        type=Path,
+        metavar="F",
         help="phone timings of the recordings, one JSON object a line, for lips that close on P, B and M",
-    )  # fmt: skip
+    )
     parser.add_argument("--licence", default="all rights reserved", help="of the footage")
     return parser.parse_args(arguments, argparse.Namespace(command="make"))
 
@@ -90,12 +96,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     o = parse(sys.argv[1:] if arguments is None else arguments)
     try:
         if o.command == "check":
-            return check_only(o.videos, o.encoder, o.landmarks, o.side, o.report, o.json)
+            return check_only(
+                o.videos, encoder=o.encoder, landmarks=o.landmarks, side=o.side, page=o.report, verdicts=o.json
+            )
         folder = "".join(c if c.isalnum() else "-" for c in o.name.lower())
         job = Job(
-            tuple(o.videos), o.name, o.consent, o.out or Path("build/capture") / folder, o.encoder, o.landmarks, o.side,
-            o.model, o.modes, o.steps, o.licence, o.anyway, tuple(o.held_out), o.labels,
-        )  # fmt: skip
+            videos=tuple(o.videos),
+            name=o.name,
+            consent=o.consent,
+            work=o.out or Path("build/capture") / folder,
+            encoder=o.encoder,
+            landmarks=o.landmarks,
+            side=o.side,
+            model=o.model,
+            modes=o.modes,
+            steps=o.steps,
+            licence=o.licence,
+            anyway=o.anyway,
+            held_out=tuple(o.held_out),
+            labels=o.labels,
+        )
         return run(job, o.only)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)

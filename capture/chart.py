@@ -14,9 +14,7 @@ from safetensors.numpy import load_file
 from scipy.sparse import coo_matrix, diags
 from scipy.sparse.linalg import splu
 
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-IntArray = NDArray[np.int32]
+from realtime.arrays import BoolArray, Float64Array, FloatArray, IntArray
 
 TABLE = Path(__file__).with_name("landmark_points.safetensors")  # what is known of the reference face
 CHIN = 8
@@ -84,7 +82,7 @@ def _vertex_normals(vertices_V3: FloatArray, triangles_T3: IntArray) -> Float64A
     return np.asarray(normals / (np.linalg.norm(normals, axis=1, keepdims=True) + 1e-12), np.float64)
 
 
-def _distinct(points_P2: Float64Array) -> NDArray[np.bool_]:
+def _distinct(points_P2: Float64Array) -> BoolArray:
     """False for points that lie on an earlier one."""
     distance = np.linalg.norm(points_P2[:, None] - points_P2[None], axis=-1)
     return np.asarray(~(np.tril(distance < 1e-6, -1).any(1)))

@@ -6,7 +6,7 @@
 
 ICT-FaceKit's folder FaceXModel holds one mesh a shape, and its landmarks. FLAME and the Basel model come without all of
 the 68 Multi-PIE landmarks: name their vertices in a text file, one a line. FLAME's jaw is a joint: its opening and its
-turns to the sides become shapes of their own. FLAME's pickle is read without being executed: only its numbers are.
+turns to the sides become shapes of their own. FLAME's pickle is read without being executed (pickled_arrays.py).
 Each model keeps its owner's licence.
 """
 
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import pickletools
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,19 +21,23 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csc_matrix, csr_matrix
 
-from capture.morphable_model import WHERE_MODELS_ARE_TO_BE_HAD, Float64Array, model_of_arrays
+from capture.morphable_model import WHERE_MODELS_ARE_TO_BE_HAD, model_of_arrays
+from capture.pickled_arrays import Arrays, read_pickled_arrays
+from realtime.arrays import Float64Array, FloatArray, IntArray
 from realtime.errors import MiravoxError
-
-Arrays = dict[str, NDArray[Any]]
+from realtime.whole_file import replacing
 
 # Vertex ranges of ICT-FaceKit's mesh, as its documentation gives them.
 ICT_PARTS = (
-    ("face", 0, 9409), ("head_and_neck", 9409, 11248), ("mouth_socket", 11248, 13294),
-    ("eye_socket_left", 13294, 13678), ("eye_socket_right", 13678, 14062), ("gums_and_tongue", 14062, 17039),
+    ("face", 0, 9409),
+    ("head_and_neck", 9409, 11248),
+    ("mouth_socket", 11248, 13294),
+    ("eye_socket_left", 13294, 13678),
+    ("eye_socket_right", 13678, 14062),
+    ("gums_and_tongue", 14062, 17039),
     ("teeth", 17039, 21451),
-)  # fmt: skip
+)
 FLAME_SKIN = 3931  # vertices; the eyeballs follow
 FLAME_IDENTITY = 300  # of FLAME's shapes; its expressions follow
 FLAME_JAW = 2  # joint
@@ -69,12 +72,17 @@ def ict(folder: Path) -> Arrays:
 
     parts = [p for p in ICT_PARTS if p[2] <= len(neutral)]
     return {
-        "neutral": neutral.astype(np.float32), "identity": displacements(modes), "expression": displacements(shapes),
-        "expression_names": np.array([p.stem for p in shapes]), "triangles": triangles, "uv": uv,
+        "neutral": neutral.astype(np.float32),
+        "identity": displacements(modes),
+        "expression": displacements(shapes),
+        "expression_names": np.array([p.stem for p in shapes]),
+        "triangles": triangles,
+        "uv": uv,
         "uv_triangles": uv_triangles,
         "landmarks_68": np.array(json.loads(index.read_text())["idx_to_landmark_verts"], np.int32),
-        "part_names": np.array([p[0] for p in parts]), "part_ranges": np.array([p[1:] for p in parts], np.int32),
-    }  # fmt: skip
+        "part_names": np.array([p[0] for p in parts]),
+        "part_ranges": np.array([p[1:] for p in parts], np.int32),
+    }
 
 
 def read_vertices(path: Path, count: int) -> Float64Array:
@@ -86,7 +94,7 @@ def read_vertices(path: Path, count: int) -> Float64Array:
         raise wrong(path, f"no mesh of {count} vertices ({error})", "a Wavefront file of ICT-FaceKit") from error
 
 
-def read_obj(path: Path) -> tuple[Float64Array, NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]]:
+def read_obj(path: Path) -> tuple[Float64Array, FloatArray, IntArray, IntArray]:
     """Vertices, chart, triangles and their chart's triangles of a Wavefront file; polygons become fans."""
     vertices, chart, corners = [], [], []
     try:
@@ -108,13 +116,13 @@ def read_obj(path: Path) -> tuple[Float64Array, NDArray[np.float32], NDArray[np.
 # -- FLAME ------------------------------------------------------------------------------------------------------------
 
 
-def flame(path: Path, landmarks_68: NDArray[np.int32]) -> Arrays:
+def flame(path: Path, landmarks_68: IntArray) -> Arrays:
     """The model of FLAME's pickle (or an npz of its arrays)."""
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             raw = {name: file[name] for name in file.files}
     else:
-        raw = numbers_of_pickle(path)
+        raw = read_pickled_arrays(path, "FLAME's generic_model.pkl", WHERE_MODELS_ARE_TO_BE_HAD)
     missing = [k for k in ("v_template", "shapedirs", "f", "weights", "J_regressor") if k not in raw]
     if missing:
         raise wrong(path, f"no {', '.join(missing)}", "FLAME's generic_model.pkl")
@@ -128,12 +136,16 @@ def flame(path: Path, landmarks_68: NDArray[np.int32]) -> Arrays:
     skin = min(FLAME_SKIN, len(template))
     middle = template[landmarks_68].mean(0) - (0, 0, 8)  # cm: the origin lies in the head
     return {
-        "neutral": (template - middle).astype(np.float32), "identity": identity.astype(np.float32),
+        "neutral": (template - middle).astype(np.float32),
+        "identity": identity.astype(np.float32),
         "expression": np.concatenate([jaw, expression]).astype(np.float32),
         "expression_names": np.array([*JAW_SHAPES, *(f"expression{k}" for k in range(len(expression)))]),
-        "expression_range": np.array(limits, np.float32), "triangles": np.asarray(raw["f"]).astype(np.int32),
-        "landmarks_68": landmarks_68, "part_names": np.array(["face"]), "part_ranges": np.array([[0, skin]], np.int32),
-    }  # fmt: skip
+        "expression_range": np.array(limits, np.float32),
+        "triangles": np.asarray(raw["f"]).astype(np.int32),
+        "landmarks_68": landmarks_68,
+        "part_names": np.array(["face"]),
+        "part_ranges": np.array([[0, skin]], np.int32),
+    }
 
 
 def _turn(angles: tuple[float, float, float]) -> Float64Array:
@@ -145,135 +157,10 @@ def _turn(angles: tuple[float, float, float]) -> Float64Array:
     return np.asarray(np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross, np.float64)
 
 
-class _Thing:
-    """Something of a pickle that is no plain value: what was to be called, with which arguments, its state."""
-
-    def __init__(self, name: str, arguments: Any = (), state: Any = None) -> None:
-        self.name, self.arguments, self.state = name, arguments, state
-
-
-def numbers_of_pickle(path: Path) -> Arrays:
-    """The arrays of a pickled dictionary. Nothing of it is executed: calls are recorded, and only what makes arrays of
-    numbers (numpy's own, chumpy's around them, scipy's sparse ones) is understood.
-    """
-    try:
-        top = _replayed(path.read_bytes())
-    except (OSError, ValueError, IndexError, KeyError, TypeError) as error:
-        raise wrong(path, f"no pickle of numbers ({error})", "FLAME's generic_model.pkl") from error
-    top = _array(top)
-    if isinstance(top, np.ndarray) and top.shape == ():
-        top = top[()]
-    if not isinstance(top, dict):
-        raise wrong(path, type(top).__name__, "a dictionary, as FLAME's generic_model.pkl is")
-    names = {k.decode() if isinstance(k, bytes) else str(k): _array(v) for k, v in top.items()}
-    return {k: v for k, v in names.items() if isinstance(v, np.ndarray) and v.dtype != object}
-
-
-def _array(thing: Any) -> Any:
-    """A recorded array as an array; anything else as it is."""
-    if not isinstance(thing, _Thing):
-        return thing
-    state = thing.state
-    if thing.name.endswith("_reconstruct") and isinstance(state, tuple):
-        _, shape, kind, by_column, data = state
-        dtype = np.dtype(_text(kind.arguments[0]))
-        if dtype.hasobject:
-            return data[0] if shape == () else data
-        if kind.state is not None and _text(kind.state[1]) == ">":
-            dtype = dtype.newbyteorder(">")
-        raw = data.encode("latin-1") if isinstance(data, str) else bytes(data)
-        return np.frombuffer(raw, dtype).reshape(shape, order="F" if by_column else "C")
-    if isinstance(state, dict):
-        parts = {_text(k): _array(v) for k, v in state.items()}
-        if "x" in parts:  # chumpy
-            return parts["x"]
-        if {"data", "indices", "indptr"} <= parts.keys():  # scipy
-            maker = " ".join(t.name for t in (thing, *thing.arguments) if isinstance(t, _Thing))
-            kind = csc_matrix if "csc" in maker else csr_matrix
-            return kind((parts["data"], parts["indices"], parts["indptr"]), parts["_shape"]).toarray()
-    return thing
-
-
-def _text(value: Any) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
-
-
-def _replayed(data: bytes) -> Any:
-    """What a pickle describes, calls being recorded instead of made."""
-    stack: list[Any] = []
-    marks: list[int] = []
-    memo: dict[Any, Any] = {}
-
-    def since_mark() -> list[Any]:
-        at = marks.pop()
-        items = stack[at:]
-        del stack[at:]
-        return items
-
-    for code, argument, _ in pickletools.genops(data):
-        name = code.name
-        if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
-            return stack.pop()
-        if name == "MARK":
-            marks.append(len(stack))
-        elif name in ("NONE", "NEWTRUE", "NEWFALSE"):
-            stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
-        elif name in ("EMPTY_DICT", "EMPTY_LIST", "EMPTY_TUPLE", "EMPTY_SET"):
-            stack.append({"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": set}[name]())
-        elif name in ("PUT", "BINPUT", "LONG_BINPUT"):
-            memo[argument] = stack[-1]
-        elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
-        elif name in ("GET", "BINGET", "LONG_BINGET"):
-            stack.append(memo[argument])
-        elif name == "GLOBAL":
-            stack.append(_Thing(str(argument)))
-        elif name == "STACK_GLOBAL":
-            attribute, module = stack.pop(), stack.pop()
-            stack.append(_Thing(f"{module} {attribute}"))
-        elif name in ("REDUCE", "NEWOBJ"):
-            arguments, what = stack.pop(), stack.pop()
-            stack.append(_Thing(what.name, arguments) if what.name != "_codecs encode" else arguments[0])
-        elif name == "BUILD":
-            state = stack.pop()
-            stack[-1].state = state
-        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
-            count = int(name[-1])
-            items = stack[-count:]
-            del stack[-count:]
-            stack.append(tuple(items))
-        elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
-        elif name == "LIST":
-            stack.append(since_mark())
-        elif name == "DICT":
-            items = since_mark()
-            stack.append(dict(zip(items[::2], items[1::2], strict=True)))
-        elif name == "APPEND":
-            item = stack.pop()
-            stack[-1].append(item)
-        elif name == "APPENDS":
-            items = since_mark()
-            stack[-1].extend(items)
-        elif name == "SETITEM":
-            value, key = stack.pop(), stack.pop()
-            stack[-1][key] = value
-        elif name == "SETITEMS":
-            items = since_mark()
-            stack[-1].update(zip(items[::2], items[1::2], strict=True))
-        elif code.arg is not None and not code.stack_before:  # numbers, texts and bytes
-            stack.append(argument)
-        else:
-            raise ValueError(f"pickle opcode {name}")
-    raise ValueError("a pickle that does not end")
-
-
 # -- Basel ------------------------------------------------------------------------------------------------------------
 
 
-def basel(path: Path, landmarks_68: NDArray[np.int32]) -> Arrays:
+def basel(path: Path, landmarks_68: IntArray) -> Arrays:
     """The Basel Face Model 2017 or 2019 (HDF5, millimetres)."""
     try:
         import h5py
@@ -295,12 +182,14 @@ def basel(path: Path, landmarks_68: NDArray[np.int32]) -> Arrays:
     triangles = triangles.T if triangles.shape[0] == 3 else triangles
     middle = neutral[landmarks_68].mean(0) - (0, 0, 8)
     arrays = {
-        "neutral": (neutral - middle).astype(np.float32), "identity": identity.astype(np.float32),
+        "neutral": (neutral - middle).astype(np.float32),
+        "identity": identity.astype(np.float32),
         "expression": expression.astype(np.float32),
         "expression_names": np.array([f"expression{k}" for k in range(len(expression))]),
         "expression_range": np.tile(np.array([-1.0, 1.0], np.float32), (len(expression), 1)),
-        "triangles": np.ascontiguousarray(triangles), "landmarks_68": landmarks_68,
-    }  # fmt: skip
+        "triangles": np.ascontiguousarray(triangles),
+        "landmarks_68": landmarks_68,
+    }
     if albedo is not None and modes is not None:  # as encoded as photographs are: to linear light
         arrays["albedo"] = (np.clip(albedo, 0, 1) ** 2.2).astype(np.float32)
         slope = 2.2 * np.clip(albedo, 0.01, 1) ** 1.2
@@ -317,7 +206,7 @@ def _components(group: Any, most: int) -> NDArray[Any]:
 # -- command ----------------------------------------------------------------------------------------------------------
 
 
-def read_landmarks(path: Path | None) -> NDArray[np.int32]:
+def read_landmarks(path: Path | None) -> IntArray:
     """68 vertex numbers, one a line."""
     what = "the vertices of the 68 Multi-PIE landmarks, one number a line"
     if path is None:
@@ -335,9 +224,10 @@ def read_landmarks(path: Path | None) -> NDArray[np.int32]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="python -m capture.convert_model", description="Converts a face model for capture.",
+        prog="python -m capture.convert_model",
+        description="Converts a face model for capture.",
         epilog=WHERE_MODELS_ARE_TO_BE_HAD,
-    )  # fmt: skip
+    )
     parser.add_argument("kind", choices=("ict", "flame", "basel"))
     parser.add_argument("model", type=Path, help="ICT-FaceKit's folder FaceXModel, FLAME's .pkl or Basel's .h5")
     parser.add_argument("out", type=Path, help="the npz")
@@ -356,7 +246,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         return 2
-    np.savez_compressed(o.out, allow_pickle=False, **arrays)
+    with replacing(o.out) as partial, partial.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
     print(
         f"{o.out}: {len(model.neutral_V3)} vertices, {len(model.identity_IV3)} identity modes, "
         f"{len(model.expression_names)} expression shapes"

@@ -17,9 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from capture.landmark_table import LandmarkTable
-from capture.morphable_model import Float64Array, FloatArray, Surface
-
-ByteArray = NDArray[np.uint8]
+from capture.morphable_model import Surface
+from realtime.arrays import ByteArray, Float64Array, FloatArray
 
 POSE = 6  # unknowns of a frame before its expression: rotation, translation
 LANDMARK_LIMIT, COLOR_LIMIT = 2.5, 1.5  # deviations from which on a residual counts less
@@ -102,7 +101,7 @@ class Points:
         return np.asarray(self.neutral_P3 + np.stack([weights @ b for b in self.basis_3CP], 1), np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Projection:
     """Where points are seen, and how that changes with the frame's unknowns."""
 
@@ -131,7 +130,7 @@ def project(points: Points, delta_C: NDArray[np.floating], pose: Pose, view: Vie
         for axis in (1, 2):
             jacobian[k, 6:] += points.basis_3CP[axis] * object_P23[:, k, axis]
     pixels = np.stack([view.cx + u, view.cy + v], 1).astype(np.float32)
-    return Projection(pixels, float(np.median(scale)), object_P23, jacobian)
+    return Projection(pixels_P2=pixels, scale=float(np.median(scale)), object_P23=object_P23, jacobian_2DP=jacobian)
 
 
 def shared_jacobian(points: Points, projection: Projection, view: View) -> FloatArray:
@@ -146,7 +145,7 @@ def huber(deviation: NDArray[np.floating], limit: float) -> FloatArray:
     return np.asarray(limit / np.maximum(np.abs(deviation), limit), np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rows:
     """Residuals of a frame with their weights (inverse variances) and Jacobians."""
 
@@ -157,9 +156,15 @@ class Rows:
 
 
 def landmark_rows(
-    points: Points, projection: Projection, view: View, found_L2: FloatArray, bias_L2: FloatArray,
-    table: LandmarkTable, config: TrackConfig, bundled: bool = False,
-) -> Rows:  # fmt: skip
+    points: Points,
+    projection: Projection,
+    view: View,
+    found_L2: FloatArray,
+    bias_L2: FloatArray,
+    table: LandmarkTable,
+    config: TrackConfig,
+    bundled: bool = False,
+) -> Rows:
     """Equation 4.4 in centimetres of the face; w_conf is the table's precision.
 
     Bundled: with the shared unknowns' Jacobian, the bias being unknown, too, and not taken off.
@@ -177,27 +182,33 @@ def landmark_rows(
         shared = by_shared.reshape(len(by_shared), -1).astype(np.float32)
     residual = residual_2L if bundled else unbiased_2L
     return Rows(
-        residual.ravel().astype(np.float32), np.tile(weight, 2).astype(np.float32),
-        frame.reshape(len(frame), -1), shared,
-    )  # fmt: skip
+        residual_R=residual.ravel().astype(np.float32),
+        weight_R=np.tile(weight, 2).astype(np.float32),
+        frame_DR=frame.reshape(len(frame), -1),
+        shared_SR=shared,
+    )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Lit:
-    """The skin's points in a frame: shade [P, 3], how much each faces the camera [P] (0 to 1), their albedo [P, 3] and
-    its standard deviation [P]. A colour is albedo x shade, all encoded.
-    """
+    """The skin's points in the light of a frame. A colour is albedo x shade, all to the power of 1 / 2.2."""
 
     shade_P3: FloatArray
-    facing_P: FloatArray
+    facing_P: FloatArray  # how much each faces the camera, 0 to 1
     albedo_P3: FloatArray
-    deviation_P: FloatArray
+    deviation_P: FloatArray  # standard deviation of the albedo
 
 
 def color_rows(
-    points: Points, projection: Projection, view: View, picture: FloatArray, reach: float, lit: Lit,
-    config: TrackConfig, bundled: bool = False,
-) -> Rows:  # fmt: skip
+    points: Points,
+    projection: Projection,
+    view: View,
+    picture: FloatArray,
+    reach: float,
+    lit: Lit,
+    config: TrackConfig,
+    bundled: bool = False,
+) -> Rows:
     """Equation 4.3: the picture's colours, their shade taken off, against the albedo. The frame's exposure is free."""
     color_P3, gradient_P23 = sample(picture, projection.pixels_P2, reach)
     residual_3P = (color_P3 / lit.shade_P3 - lit.albedo_P3).T
@@ -212,17 +223,22 @@ def color_rows(
 
     shared = by_color(shared_jacobian(points, projection, view)) if bundled else None
     return Rows(
-        residual_3P.ravel(), np.tile(weight, 3).astype(np.float32), by_color(projection.jacobian_2DP), shared
-    )  # fmt: skip
+        residual_R=residual_3P.ravel(),
+        weight_R=np.tile(weight, 3).astype(np.float32),
+        frame_DR=by_color(projection.jacobian_2DP),
+        shared_SR=shared,
+    )
 
 
 def joined(first: Rows, second: Rows) -> Rows:
     """The rows of both, with the shared unknowns' Jacobians."""
     assert first.shared_SR is not None and second.shared_SR is not None
     return Rows(
-        np.concatenate([first.residual_R, second.residual_R]), np.concatenate([first.weight_R, second.weight_R]),
-        np.concatenate([first.frame_DR, second.frame_DR], 1), np.concatenate([first.shared_SR, second.shared_SR], 1),
-    )  # fmt: skip
+        residual_R=np.concatenate([first.residual_R, second.residual_R]),
+        weight_R=np.concatenate([first.weight_R, second.weight_R]),
+        frame_DR=np.concatenate([first.frame_DR, second.frame_DR], 1),
+        shared_SR=np.concatenate([first.shared_SR, second.shared_SR], 1),
+    )
 
 
 def blurred(frame: ByteArray, sigma: float) -> FloatArray:

@@ -15,10 +15,11 @@ from safetensors.numpy import load_file
 from scipy.sparse import csr_matrix
 
 from capture.chart import TABLE, warped
-from capture.morphable_model import FloatArray, IntArray, MorphableModel, closest_points, point_weights
+from capture.morphable_model import MorphableModel, closest_points, point_weights
+from realtime.arrays import FloatArray, IntArray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LandmarkTable:
     """L of MediaPipe's landmarks on a model."""
 
@@ -35,4 +36,4 @@ def landmark_table(model: MorphableModel) -> LandmarkTable:
     face = model.triangles_T3[model.face_V[model.triangles_T3].all(1)]
     triangle, weights, _ = closest_points(wanted, model.neutral_V3, face)
     matrix = point_weights(face, triangle, weights, len(model.neutral_V3))
-    return LandmarkTable(table["index"], matrix, table["noise"], table["bias"])
+    return LandmarkTable(index_L=table["index"], weights_LV=matrix, noise_L=table["noise"], bias_L=table["bias"])

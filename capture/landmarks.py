@@ -17,39 +17,36 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
+from realtime.arrays import BoolArray, ByteArray, FloatArray
 from realtime.errors import MiravoxError
-
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
 
 POINTS = 478  # 468 of the face, then 5 of each iris
 BLENDSHAPES = 52  # ARKit's, in the order of the model's output: "_neutral" first
-# MediaPipe's index of each of the 68 Multi-PIE landmarks (0-based): jaw line from the right ear (image left), brows,
-# nose, eyes, outer lips, inner lips.
+# MediaPipe's index of each of the 68 Multi-PIE landmarks (0-based), each row from the image's left to its right, or
+# around an eye or the lips.
 POINTS_68 = np.array(
-    [
-        127, 234, 93, 132, 58, 172, 150, 176, 152, 400, 379, 397, 288, 361, 323, 454, 356,
-        70, 63, 105, 66, 107, 336, 296, 334, 293, 300,
-        168, 197, 5, 4, 98, 97, 2, 326, 327,
-        33, 160, 158, 133, 153, 144, 362, 385, 387, 263, 373, 380,
-        61, 40, 37, 0, 267, 270, 291, 321, 314, 17, 84, 91,
-        78, 81, 13, 311, 308, 402, 14, 178,
-    ],
+    (
+        "127 234 93 132 58 172 150 176 152 400 379 397 288 361 323 454 356 "  # jaw line
+        "70 63 105 66 107 336 296 334 293 300 "  # brows
+        "168 197 5 4 98 97 2 326 327 "  # nose
+        "33 160 158 133 153 144 362 385 387 263 373 380 "  # eyes
+        "61 40 37 0 267 270 291 321 314 17 84 91 "  # outer lips
+        "78 81 13 311 308 402 14 178"  # inner lips
+    ).split(),
     np.int32,
-)  # fmt: skip
+)
 IRISES = slice(468, 473), slice(473, 478)  # of the eye at the image's left (the person's right), then the other one
-NOTHING = np.zeros((64, 64, 3), np.uint8)  # a first frame, for what a network does once
+BLANK = np.zeros((64, 64, 3), np.uint8)  # a first frame, for what a network does once
 TILE = 2.0  # where no face is found in the whole frame, squares of 1 / TILE of its height are searched
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Landmarks:
     """Landmarks of the most prominent face in each of N frames."""
 
     points: FloatArray  # [N, 478, 2] pixels; NaN where no face was found
-    found: NDArray[np.bool_]  # [N]
+    found: BoolArray  # [N]
     depth: FloatArray  # [N, 478] relative, in pixels, negative towards the camera; NaN where no face was found
     blendshapes: FloatArray | None  # [N, 52] in [0, 1]; None without the model file; NaN where no face was found
 
@@ -61,7 +58,12 @@ class Landmarks:
     def piece(self, first: int, end: int) -> Landmarks:
         """Those of frames first .. end - 1."""
         scores = None if self.blendshapes is None else self.blendshapes[first:end]
-        return Landmarks(self.points[first:end], self.found[first:end], self.depth[first:end], scores)
+        return Landmarks(
+            points=self.points[first:end],
+            found=self.found[first:end],
+            depth=self.depth[first:end],
+            blendshapes=scores,
+        )
 
 
 class LandmarkFinder:
@@ -73,12 +75,12 @@ class LandmarkFinder:
         self._seen = False
 
     def __enter__(self) -> LandmarkFinder:
-        with _quiet():
+        with _quiet_stderr():
             self._mesh = self._stack.enter_context(_solutions().face_mesh.FaceMesh(refine_landmarks=True))
             self._scorer = self._stack.enter_context(_scorer(self._model)) if self._model is not None else None
-            self._mesh.process(NOTHING)
+            self._mesh.process(BLANK)
             if self._scorer is not None:
-                _scores(self._scorer, NOTHING)
+                _scores(self._scorer, BLANK)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -89,7 +91,7 @@ class LandmarkFinder:
         face; blendshape scores [52], None without a model or a face.
         """
         square, left, top = _squared(frame)
-        with contextlib.nullcontext() if self._seen else _quiet():  # it remarks on the first face
+        with contextlib.nullcontext() if self._seen else _quiet_stderr():  # it remarks on the first face
             faces = self._mesh.process(square).multi_face_landmarks
         scores = None if self._scorer is None else _scores(self._scorer, square)
         if not faces:
@@ -117,9 +119,11 @@ def collect(found: list[tuple[FloatArray | None, FloatArray | None]], with_score
     points = np.array([nowhere if p is None else p for p, _ in found], np.float32).reshape(-1, POINTS, 3)
     scores = np.array([unknown if s is None else s for _, s in found], np.float32).reshape(-1, BLENDSHAPES)
     return Landmarks(
-        np.ascontiguousarray(points[..., :2]), np.array([p is not None for p, _ in found], bool),
-        np.ascontiguousarray(points[..., 2]), scores if with_scores else None,
-    )  # fmt: skip
+        points=np.ascontiguousarray(points[..., :2]),
+        found=np.array([p is not None for p, _ in found], bool),
+        depth=np.ascontiguousarray(points[..., 2]),
+        blendshapes=scores if with_scores else None,
+    )
 
 
 def _squared(frame: ByteArray) -> tuple[ByteArray, int, int]:
@@ -151,12 +155,12 @@ class FaceFinder:
         self._least_score = least_score
 
     def __enter__(self) -> FaceFinder:
-        with _quiet():
+        with _quiet_stderr():
             detection = _solutions().face_detection
             self._detector = self._stack.enter_context(
                 detection.FaceDetection(model_selection=1, min_detection_confidence=self._least_score)
             )
-            self._detector.process(NOTHING)
+            self._detector.process(BLANK)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -214,7 +218,7 @@ def draw(frame: ByteArray, points: FloatArray, color: tuple[int, int, int] = (0,
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet_stderr() -> Iterator[None]:
     """Keeps back what MediaPipe's libraries write to the standard error output as they start, unless they fail."""
     sys.stderr.flush()
     kept = os.dup(2)
@@ -240,9 +244,11 @@ def _solutions() -> Any:
         import mediapipe
     except ImportError as error:
         raise MiravoxError(
-            "mediapipe", found="no such package", wanted="the optional extra `capture`",
+            "mediapipe",
+            found="no such package",
+            wanted="the optional extra `capture`",
             remedy="pip install -e .[capture], with Python 3.11 or 3.12 (on Linux on x86-64, macOS or Windows).",
-        ) from error  # fmt: skip
+        ) from error
     finally:
         if blocked:
             del sys.modules["sounddevice"]
@@ -260,6 +266,8 @@ def _scorer(model: Path) -> Any:
         return vision.FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError, OSError) as error:
         raise MiravoxError(
-            str(model), found=f"no such model ({error})", wanted="MediaPipe's face_landmarker.task",
+            str(model),
+            found=f"no such model ({error})",
+            wanted="MediaPipe's face_landmarker.task",
             remedy="Check the path, or leave the option out.",
-        ) from error  # fmt: skip
+        ) from error

@@ -7,26 +7,25 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
+from realtime.arrays import BoolArray, ByteArray, FloatArray, Int64Array
+from realtime.contract import FRAME_RATE, SAMPLES_PER_FRAME
 
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
-BoolArray = NDArray[np.bool_]
-
-# MediaPipe's points.
-OVAL = (
-    10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377,
-    152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109,
-)  # fmt: skip
+# MediaPipe's landmarks: the face's outline, clockwise in the image from the top of the forehead; and others.
+OVAL = tuple(
+    int(index)
+    for index in (
+        "10 338 297 332 284 251 389 356 454 323 361 288 397 365 379 378 400 377 "
+        "152 148 176 149 150 136 172 58 132 93 234 127 162 21 54 103 67 109"
+    ).split()
+)
 CHEEKS = (234, 454)  # at the image's left and right, before the ears
 FOREHEAD, CHIN = 10, 152
 EYE_CORNERS = (33, 133), (362, 263)
-INNER_LIPS = ((81, 178), (13, 14), (311, 402))  # points that face each other
+INNER_LIPS = ((81, 178), (13, 14), (311, 402))  # upper and lower landmarks that face each other
 
 SHARPNESS_WIDTH = 250  # pixels: a wider face is judged at this width
-THUMB = 64, 36  # pixels: what cuts are looked for in
+THUMBNAIL = 64, 36  # pixels: cuts are looked for in frames of this size
 PATCH = 36, 24  # pixels of the lower face
 PATCH_LEFT, PATCH_TOP, PATCH_WIDTH = -0.75, 0.5, 1.5  # in distances between the eyes, from the middle between them
 APPEARANCES = 8  # principal components of an uncovered lower face
@@ -61,13 +60,14 @@ def angles(points: FloatArray, depth: FloatArray) -> FloatArray:
     return np.asarray(np.degrees(np.stack([yaw, pitch, roll], -1)), np.float32)
 
 
-def thumb(frame: ByteArray) -> FloatArray:
-    """The frame at 64 x 36."""
-    return np.asarray(cv2.resize(frame, THUMB, interpolation=cv2.INTER_AREA), np.float32)
+def thumbnail(frame: ByteArray) -> FloatArray:
+    """The frame at 64 x 36, float32 [36, 64, 3]."""
+    return np.asarray(cv2.resize(frame, THUMBNAIL, interpolation=cv2.INTER_AREA), np.float32)
 
 
-def cuts(changes: FloatArray) -> NDArray[np.int64]:
-    """Frames that begin another shot, from the mean change of each frame's thumb from the one before, in levels."""
+def cuts(changes: FloatArray) -> Int64Array:
+    """Frames that begin another shot, from the mean difference of each frame's thumbnail from the one
+    before, in levels."""
     found = []
     for k in range(1, len(changes)):
         around = np.delete(changes[max(1, k - 6) : k + 7], min(k, 7) - 1)
@@ -77,7 +77,7 @@ def cuts(changes: FloatArray) -> NDArray[np.int64]:
     return np.array(found, np.int64)
 
 
-def jumps(points: FloatArray) -> NDArray[np.int64]:
+def jumps(points: FloatArray) -> Int64Array:
     """Frames in which the head is suddenly elsewhere, as where seconds were cut out of one shot."""
     middle = points[:, [c for pair in EYE_CORNERS for c in pair]].mean(1)
     moved = np.linalg.norm(np.diff(middle, axis=0), axis=-1) / np.maximum(eye_distance(points)[1:], 1e-3)
@@ -90,6 +90,12 @@ def jumps(points: FloatArray) -> NDArray[np.int64]:
         if (moved[k] > 0.2 and moved[k] > 5 * usual) or grown[k] > 0.2:
             found.append(k + 1)
     return np.array(found, np.int64)
+
+
+def stretches(frames: BoolArray) -> list[tuple[int, int]]:
+    """First frame and end of each stretch of consecutive frames that are true."""
+    edges = np.diff(np.concatenate([[0], frames.astype(np.int8), [0]]))
+    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
 
 
 def skin(frame: ByteArray, points: FloatArray) -> tuple[ByteArray, BoolArray]:
@@ -168,10 +174,9 @@ def lower_face(frame: ByteArray, points: FloatArray) -> ByteArray:
     return np.asarray(patch, np.uint8).reshape(-1)
 
 
-def strangeness(patches: ByteArray) -> FloatArray:
-    """[N] levels by which each lower face [N, B] differs from what most of them span: large where a hand covers it.
-
-    Brightness as a whole may change.
+def appearance_error(patches: ByteArray) -> FloatArray:
+    """[N] levels by which each lower face [N, B] differs from what the principal components of most of them can show:
+    large where a hand covers it. Brightness as a whole may change.
     """
     usual = float(patches.mean())
 
@@ -211,20 +216,20 @@ def clipped_share(speech: FloatArray) -> float:
     return float(row.mean()) if len(row) else 0.0
 
 
-def agreement(seen: list[FloatArray], heard: list[FloatArray]) -> FloatArray:
-    """Mean correlation of what lips do and what the sound says that they should do, at each lag from -20 to 20 frames
-    (positive: the sound comes late). Each pair is one take.
+def agreement(seen: list[FloatArray], predicted: list[FloatArray]) -> FloatArray:
+    """Mean correlation [41] of the lips' aperture as seen and as predicted from the sound, at each lag from -20 to 20
+    frames (positive: the sound comes late). Each pair is one take, both [N]; NaN where the lips were not seen.
     """
     rows = []
-    for a, b in zip(seen, heard, strict=True):
+    for a, b in zip(seen, predicted, strict=True):
         if len(a) >= 2 * LARGEST_LAG:
             rows.append([_correlation(a, b, lag) * len(a) for lag in range(-LARGEST_LAG, LARGEST_LAG + 1)])
     total = sum(len(a) for a in seen if len(a) >= 2 * LARGEST_LAG)
     return np.array(rows, np.float32).sum(0) / total if rows else np.zeros(2 * LARGEST_LAG + 1, np.float32)
 
 
-def _correlation(seen: FloatArray, heard: FloatArray, lag: int) -> float:
-    a, b = (seen[: len(seen) - lag], heard[lag:]) if lag >= 0 else (seen[-lag:], heard[: len(heard) + lag])
+def _correlation(seen: FloatArray, predicted: FloatArray, lag: int) -> float:
+    a, b = (seen[: len(seen) - lag], predicted[lag:]) if lag >= 0 else (seen[-lag:], predicted[: len(predicted) + lag])
     good = np.isfinite(a)
     if good.sum() < LARGEST_LAG or a[good].std() < 1e-6 or b[good].std() < 1e-6:
         return 0.0

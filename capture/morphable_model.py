@@ -28,11 +28,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from capture.chart import unwrapped
+from realtime.arrays import BoolArray, Float64Array, FloatArray, IntArray
 from realtime.errors import MiravoxError
-
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
-IntArray = NDArray[np.int32]
 
 
 @dataclass(frozen=True)
@@ -53,7 +50,7 @@ class MorphableModel:
     albedo_BV3: FloatArray | None
 
     @property
-    def face_V(self) -> NDArray[np.bool_]:
+    def face_V(self) -> BoolArray:
         """Vertices of the face's skin: no teeth, no eyes, no lining of the mouth."""
         face = np.zeros(len(self.neutral_V3), bool)
         face[self.parts["face"]] = True
@@ -98,9 +95,11 @@ def load_morphable_model(path: Path) -> MorphableModel:
             arrays = {name: file[name] for name in file.files}
     except (ValueError, OSError, EOFError) as error:
         raise MiravoxError(
-            str(path), found=f"a file that is no npz ({error})", wanted="a model in Miravox's layout",
+            str(path),
+            found=f"a file that is no npz ({error})",
+            wanted="a model in Miravox's layout",
             remedy="Convert it: python -m capture.convert_model --help.",
-        ) from error  # fmt: skip
+        ) from error
     return model_of_arrays(arrays, str(path))
 
 
@@ -109,19 +108,23 @@ def model_of_arrays(arrays: dict[str, NDArray[np.generic]], name: str) -> Morpha
 
     def wrong(what: str, found: str, wanted: str) -> MiravoxError:
         return MiravoxError(
-            f"{name}: {what}", found=found, wanted=wanted,
+            f"{name}: {what}",
+            found=found,
+            wanted=wanted,
             remedy="Convert the model again: python -m capture.convert_model --help.",
-        )  # fmt: skip
+        )
 
     for key in ("neutral", "identity", "expression", "expression_names", "triangles", "landmarks_68"):
         if key not in arrays:
             raise wrong(key, "no such array", "one of those that every model has")
     vertices = len(arrays["neutral"])
     shapes = {
-        "neutral": (vertices, 3), "identity": (len(arrays["identity"]), vertices, 3),
-        "expression": (len(arrays["expression_names"]), vertices, 3), "landmarks_68": (68,),
+        "neutral": (vertices, 3),
+        "identity": (len(arrays["identity"]), vertices, 3),
+        "expression": (len(arrays["expression_names"]), vertices, 3),
+        "landmarks_68": (68,),
         "triangles": (len(arrays["triangles"]), 3),
-    }  # fmt: skip
+    }
     for key, shape in shapes.items():
         if arrays[key].shape != shape:
             raise wrong(key, f"shape {arrays[key].shape}", f"shape {shape}")

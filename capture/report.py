@@ -1,6 +1,6 @@
 """The report page: one HTML file with everything that is known of an avatar in the making, pictures inside.
 
-draw_footage    pictures of what the footage check saw and heard, while it is in memory
+draw_footage    pictures of what the footage check found, while it is in memory
 draw_track      pictures of a tracked face, and how far its landmarks are off
 write_report    index.html of a work folder, of whatever stages are finished
 """
@@ -17,18 +17,16 @@ from typing import Any
 import cv2
 import numpy as np
 from matplotlib.figure import Figure
-from numpy.typing import NDArray
 
 from capture import measures
 from capture.footage import SPEAKING, Footage
 from capture.landmarks import POINTS_68, draw
 from capture.verdicts import Item
 from capture.video import Take
-from networks.contract import FRAME_RATE
-from training.dataset_files import writing
-
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
+from dataset.files import writing
+from realtime.arrays import BoolArray, ByteArray, FloatArray
+from realtime.contract import FRAME_RATE
+from realtime.whole_file import replacing
 
 SHEET_FRAMES, SHEET_PIXELS = 8, 320
 COLORS = {"ok": "#1a7f37", "warn": "#9a6700", "fail": "#cf222e"}
@@ -54,7 +52,7 @@ def draw_footage(footage: Footage, folder: Path) -> None:
     _plot(footage, folder / "footage.png")
 
 
-def _sheet(footage: Footage, wanted: list[NDArray[np.bool_]]) -> ByteArray | None:
+def _sheet(footage: Footage, wanted: list[BoolArray]) -> ByteArray | None:
     """Frames spread evenly over those wanted, with the 68 landmarks on them."""
     places = [(i, int(k)) for i, frames in enumerate(wanted) for k in np.flatnonzero(frames)]
     if not places:
@@ -91,11 +89,11 @@ def _plot(footage: Footage, path: Path) -> None:
     figure = Figure(figsize=(11, 9.5))
     axes = figure.subplots(4, 1)
     lips = joined([measures.aperture(s.landmarks.points) for s in shots])
-    heard = joined([s.heard.aperture for s in shots])
+    predicted = joined([s.predicted.aperture for s in shots])
     axes[0].plot(seconds, lips / max(float(np.nanpercentile(lips, 99)), 1e-3), lw=0.7, label="lips, as seen")
-    scale = max(float(np.percentile(heard, 99)), 1e-3)
-    axes[0].plot(seconds, -heard / scale, lw=0.7, label="lips, as heard (downwards)")
-    speaking = joined([(s.heard.presence > SPEAKING).astype(np.float32) for s in shots])
+    scale = max(float(np.percentile(predicted, 99)), 1e-3)
+    axes[0].plot(seconds, -predicted / scale, lw=0.7, label="lips, as the sound predicts (downwards)")
+    speaking = joined([(s.predicted.presence > SPEAKING).astype(np.float32) for s in shots])
     axes[0].fill_between(seconds, -1.1 * speaking, 1.1 * speaking, color="0.9", lw=0, label="speech")
     axes[0].set(ylim=(-1.3, 1.3))
     axes[0].legend(loc="upper right", fontsize=7, ncols=3)
@@ -107,7 +105,7 @@ def _plot(footage: Footage, path: Path) -> None:
     axes[2].set(ylabel="degrees", xlabel="seconds")
     axes[2].legend(loc="upper right", fontsize=7, ncols=3)
     for usable, first in zip(footage.usable, np.cumsum([0, *(s.frames for s in shots)]), strict=False):
-        for begin, end in _runs(~usable):
+        for begin, end in measures.stretches(~usable):
             for axis in axes[:3]:
                 axis.axvspan((first + begin) / FRAME_RATE, (first + end) / FRAME_RATE, color="#cf222e22", lw=0)
     lags = (np.arange(len(footage.agreement)) - measures.LARGEST_LAG) / FRAME_RATE
@@ -118,11 +116,6 @@ def _plot(footage: Footage, path: Path) -> None:
     figure.tight_layout()
     with writing(path):
         figure.savefig(path, dpi=80)
-
-
-def _runs(frames: NDArray[np.bool_]) -> list[tuple[int, int]]:
-    edges = np.diff(np.concatenate([[0], frames.astype(np.int8), [0]]))
-    return list(zip(np.flatnonzero(edges == 1).tolist(), np.flatnonzero(edges == -1).tolist(), strict=True))
 
 
 def draw_track(
@@ -156,8 +149,8 @@ def write_jpeg(path: Path, picture: ByteArray) -> None:
     """uint8 [H, W, 3] RGB."""
     good, data = cv2.imencode(".jpg", np.ascontiguousarray(picture[..., ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 88])
     assert good
-    with writing(path):
-        path.write_bytes(data.tobytes())
+    with writing(path), replacing(path) as partial:
+        partial.write_bytes(data.tobytes())
 
 
 def write_report(work: Path, name: str, path: Path | None = None) -> Path:
@@ -174,8 +167,8 @@ def write_report(work: Path, name: str, path: Path | None = None) -> Path:
     parts += _avatar_part(work)
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{html.escape(name)}</title><style>{STYLE}</style>"
     path = path or work / "index.html"
-    with writing(path):
-        path.write_text(page + "\n".join(p for p in parts if p) + "\n")
+    with writing(path), replacing(path) as partial:
+        partial.write_text(page + "\n".join(p for p in parts if p) + "\n")
     return path
 
 
@@ -199,11 +192,18 @@ def _footage_part(folder: Path) -> list[str]:
         rows.append(f"<tr><td>{badge}<td>{html.escape(item.name)}<td>{html.escape(item.found)}{remedy}")
     files = "; ".join(html.escape(f) for f in check["recordings"])
     return [
-        "<h2>Footage</h2>", f"<p>{files}</p>", "<table>", *rows, "</table>",
+        "<h2>Footage</h2>",
+        f"<p>{files}</p>",
+        "<table>",
+        *rows,
+        "</table>",
         _figure(folder / "frames.jpg", "frames that are learnt from, with the landmarks found"),
         _figure(folder / "left_out.jpg", "frames that are left out"),
-        _figure(folder / "footage.png", "lips as seen and as heard; light; head turns (red: left out); lips and sound"),
-    ]  # fmt: skip
+        _figure(
+            folder / "footage.png",
+            "lips as seen and as predicted from the sound; light; head turns (red: left out); lips against sound",
+        ),
+    ]
 
 
 def _track_part(folder: Path) -> list[str]:

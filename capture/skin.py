@@ -18,7 +18,8 @@ from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
 from capture.energy import Lit, Pose
-from capture.morphable_model import Float64Array, FloatArray, IntArray, MorphableModel, Surface, point_weights
+from capture.morphable_model import MorphableModel, Surface, point_weights
+from realtime.arrays import Float64Array, FloatArray, IntArray
 
 GAMMA = 2.2
 LIP_RIM = 0.15  # cm: skin nearer to where the lips meet is hidden now and then
@@ -32,7 +33,7 @@ ODD_COLOR = 0.08  # linear: a colour that far off the skin's counts half
 ALBEDO_MODES_USED = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Skin:
     """Points of the skin and their normals."""
 
@@ -60,7 +61,12 @@ class Appearance:
     def lit(self, skin: Skin, delta_C: NDArray[np.floating], pose: Pose) -> Lit:
         normals = skin.normals(delta_C, pose)
         shade = np.maximum(harmonics(normals) @ self.light_93, LEAST_SHADE) ** (1 / GAMMA)
-        return Lit(shade.astype(np.float32), facing(normals, pose), self.albedo_P3, self.deviation_P)
+        return Lit(
+            shade_P3=shade.astype(np.float32),
+            facing_P=facing(normals, pose),
+            albedo_P3=self.albedo_P3,
+            deviation_P=self.deviation_P,
+        )
 
 
 def facing(normals_P3: FloatArray, pose: Pose) -> FloatArray:
@@ -118,14 +124,20 @@ def choose_skin(
 
     rest = normals(person)
     step = 0.3 * np.minimum(model.expression_range_C2[:, 1], 1)  # of a shape's weight
-    turning = np.stack([
-        (normals(person + w * shape) - rest) / w for w, shape in zip(step, model.expression_CV3, strict=True)
-    ])  # fmt: skip
+    turning = np.stack(
+        [(normals(person + w * shape) - rest) / w for w, shape in zip(step, model.expression_CV3, strict=True)]
+    )
     start = None if model.albedo_V3 is None else np.asarray(matrix @ model.albedo_V3, np.float32)
     albedo_modes = None
     if model.albedo_BV3 is not None:
         albedo_modes = np.stack([matrix @ m for m in model.albedo_BV3[:ALBEDO_MODES_USED]]).astype(np.float32)
-    return Skin(Surface.at(model, matrix, modes), rest, turning.astype(np.float32), start, albedo_modes)
+    return Skin(
+        surface=Surface.at(model, matrix, modes),
+        normals_P3=rest,
+        turning_CP3=turning.astype(np.float32),
+        start_P3=start,
+        modes_BP3=albedo_modes,
+    )
 
 
 def _distance(points_P3: NDArray[np.floating], to_Q3: NDArray[np.floating]) -> Float64Array:
@@ -133,9 +145,12 @@ def _distance(points_P3: NDArray[np.floating], to_Q3: NDArray[np.floating]) -> F
 
 
 def explain(
-    skin: Skin, colors_KP3: NDArray[np.floating], deltas_KC: NDArray[np.floating], poses_K: Sequence[Pose],
+    skin: Skin,
+    colors_KP3: NDArray[np.floating],
+    deltas_KC: NDArray[np.floating],
+    poses_K: Sequence[Pose],
     color_floor: float,
-) -> Appearance:  # fmt: skip
+) -> Appearance:
     """Albedo and light that explain the points' colours [K, P, 3] in K frames."""
     normals = [skin.normals(d, p) for d, p in zip(deltas_KC, poses_K, strict=True)]
     bands_KP9 = np.stack([harmonics(n) for n in normals]).astype(np.float64)
@@ -175,9 +190,12 @@ def _start(skin: Skin, linear_KP3: Float64Array) -> tuple[Float64Array, Float64A
 
 
 def _light(
-    bands_KP9: Float64Array, albedo_P3: Float64Array, linear_KP3: Float64Array, weight_KP1: Float64Array,
+    bands_KP9: Float64Array,
+    albedo_P3: Float64Array,
+    linear_KP3: Float64Array,
+    weight_KP1: Float64Array,
     before_93: Float64Array,
-) -> Float64Array:  # fmt: skip
+) -> Float64Array:
     """Light by weighted least squares, near what it was: a head that does not turn says little of it."""
     light = np.empty_like(before_93)
     bands, weight = bands_KP9.reshape(-1, BANDS), weight_KP1.ravel()

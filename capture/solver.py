@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve, solveh_banded
 
 from capture.energy import POSE, Pose, Rows, TrackConfig, View, huber
-from capture.morphable_model import Float64Array, MorphableModel
+from capture.morphable_model import MorphableModel
+from realtime.arrays import Float64Array
 
 BEYOND_RANGE = 0.02  # deviation of how far a shape's weight lies outside its range
 DAMPING = 1e-4
@@ -43,9 +44,14 @@ def expression_prior(
 
 
 def bundle_step(
-    rows_K: Sequence[Rows], constant_precision_R: NDArray[np.floating], state: State, keys: Sequence[int],
-    model: MorphableModel, config: TrackConfig, focal_start: float,
-) -> tuple[Float64Array, float]:  # fmt: skip
+    rows_K: Sequence[Rows],
+    constant_precision_R: NDArray[np.floating],
+    state: State,
+    keys: Sequence[int],
+    model: MorphableModel,
+    config: TrackConfig,
+    focal_start: float,
+) -> tuple[Float64Array, float]:
     """One step of identity, camera and the frames `keys` together.
 
     Each row has a constant of its own, the same in all frames, with a prior of that precision: how differently a
@@ -101,9 +107,12 @@ def bundle_step(
 
 
 def smooth_step(
-    hessian_NDD: Float64Array, gradient_ND: Float64Array, value_ND: Float64Array, change_D: Float64Array,
+    hessian_NDD: Float64Array,
+    gradient_ND: Float64Array,
+    value_ND: Float64Array,
+    change_D: Float64Array,
     held: int = 0,
-) -> Float64Array:  # fmt: skip
+) -> Float64Array:
     """One step [N, D] of consecutive frames together, a prior on the second difference of their unknowns added.
 
     change_D: its standard deviation; what is far beyond it (a mouth that snaps shut) is held less. The first `held`

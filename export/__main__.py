@@ -19,16 +19,18 @@ import json
 import sys
 from pathlib import Path
 
+from dataset.folder import load_dataset
 from export.baked import BakeConfig, bake
 from export.card import write_card
 from export.pack import pack
 from export.replace import recompose, reface
 from export.tensorrt import build_plans, export_target
 from realtime.errors import MiravoxError
-from training.dataset import embed_dataset, load_dataset
+from training.embeddings import embed_dataset
 from training.encoders import load_encoder, lookahead_of
-from training.face import load_face
+from training.face_networks import load_face
 
+ADA = Path("avatars/ada")
 BUILD = Path("build/avatar")
 TARGET_USAGE = "python -m export AVATAR --target tensorrt [--size PIXELS] [--out DIR]"
 
@@ -38,9 +40,10 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     if any(argument.partition("=")[0] == "--target" for argument in arguments):
         return parse_target(arguments)
     parser = argparse.ArgumentParser(
-        prog="python -m export", description="Turns trained networks into an avatar folder.",
+        prog="python -m export",
+        description="Turns trained networks into an avatar folder.",
         epilog=f"An avatar that is there already is exported for a GPU with: {TARGET_USAGE}",
-    )  # fmt: skip
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     for name, what in (("bake", "factor the networks into textures"), ("pack", "assemble the avatar folder")):
         command = commands.add_parser(name, help=what)
@@ -58,15 +61,15 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
             command.add_argument("--consent", required=True, help="who consented to being shown, and how that is known")
             command.add_argument("--sample", type=Path, required=True, help="FLAC that ships as the sample recording")
     command = commands.add_parser("composition", help="put another composition network into an avatar")
-    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--avatar", type=Path, default=ADA)
     command.add_argument("--composition", type=Path, default=BUILD / "composition" / "composition.safetensors")
     command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("face", help="put another face into an avatar, which is no longer baked then")
-    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--avatar", type=Path, default=ADA)
     command.add_argument("--face", type=Path, default=BUILD / "face" / "face.safetensors")
     command.add_argument("--out", type=Path, required=True)
     command = commands.add_parser("card", help="keep what bench fidelity measured in the avatar's description")
-    command.add_argument("--avatar", type=Path, default=Path("avatars/ada"))
+    command.add_argument("--avatar", type=Path, default=ADA)
     command.add_argument("--fidelity", type=Path, required=True, metavar="F", help="its --json file")
     return parser.parse_args(arguments)
 
@@ -101,7 +104,18 @@ def main() -> None:
         elif o.command == "card":
             write_card(o.avatar, o.fidelity)
         else:
-            print(pack(o.dataset, o.encoder, o.face, o.baked, o.composition, o.out, o.name, o.consent, o.sample))
+            packed = pack(
+                dataset_folder=o.dataset,
+                encoder_path=o.encoder,
+                face_path=o.face,
+                baked=o.baked,
+                composition_path=o.composition,
+                out=o.out,
+                name=o.name,
+                consent=o.consent,
+                sample=o.sample,
+            )
+            print(packed)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 from realtime.avatar import load_avatar
 from realtime.errors import MiravoxError
+from realtime.whole_file import replacing
 
 SUMMARY = ("flicker_ratio", "seam_ratio", "teeth_sharpness", "lse")
 BOUNDS = ("true mesh", "true face", "at rest")  # what the error is made of; no figures of the avatar itself
@@ -32,14 +32,17 @@ def write_card(avatar: Path, result: Path) -> None:
         card |= {name: figures[name] for name in SUMMARY}
         card["lips"] = {k: figures["geometry"][k] for k in LIPS}
         card["measured"] = {
-            "commit": measured["commit"], "hardware": measured["hardware"], "frames": measured["config"]["frames"],
+            "commit": measured["commit"],
+            "hardware": measured["hardware"],
+            "frames": measured["config"]["frames"],
             "inpaint_share": measured["inpaint_share"],
-        }  # fmt: skip
+        }
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise MiravoxError(
-            str(result), found=f"no such result ({error})", wanted="what `python -m bench fidelity --json F` writes",
+            str(result),
+            found=f"no such result ({error})",
+            wanted="what `python -m bench fidelity --json F` writes",
             remedy="Measure the avatar, then name that file.",
-        ) from error  # fmt: skip
-    partial = avatar / "avatar.json.partial"
-    partial.write_text(json.dumps({**info, "fidelity": card}, indent=2) + "\n")
-    os.replace(partial, avatar / "avatar.json")
+        ) from error
+    with replacing(avatar / "avatar.json") as partial:
+        partial.write_text(json.dumps({**info, "fidelity": card}, indent=2) + "\n")

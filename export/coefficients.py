@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from networks.contract import LATENT
+from realtime.contract import LATENT
 
 WIDTH = 256
 

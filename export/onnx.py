@@ -12,11 +12,12 @@ import torch
 from onnx import helper, numpy_helper
 from torch import nn
 
-from networks import contract
-from networks.contract import ANY, Network
+from realtime import contract
+from realtime.contract import ANY, Network
+from realtime.whole_file import replacing
 
 OPSET = 20
-SMALL = 64  # initialisers with fewer values stay float32: shapes' constants and the like
+SMALL = 64  # initialisers with fewer values stay float32: constants of shapes and the like
 EXAMPLE = 3  # of a free extent, when the exporter traces
 COMPOSITION_EXAMPLE = 64  # pixels
 
@@ -56,9 +57,13 @@ def export_onnx(module: nn.Module, network: Network, path: Path, fixed_extent: i
 
 
 def write_onnx(
-    module: nn.Module, inputs: tuple[torch.Tensor, ...], dynamic: tuple[dict[int, object], ...] | None,
-    network: Network, path: Path, optimize: bool = False,
-) -> None:  # fmt: skip
+    module: nn.Module,
+    inputs: tuple[torch.Tensor, ...],
+    dynamic: tuple[dict[int, object], ...] | None,
+    network: Network,
+    path: Path,
+    optimize: bool = False,
+) -> None:
     """Exports the module as it is, traced on `inputs`; `dynamic` names the axes of each that stay free.
 
     Args:
@@ -69,15 +74,23 @@ def write_onnx(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter warns about its own internals
         program = torch.onnx.export(
-            module, inputs, dynamo=True, opset_version=OPSET, dynamic_shapes=dynamic, optimize=optimize, verbose=False,
-            input_names=[t.name for t in network.inputs], output_names=[t.name for t in network.outputs],
-        )  # fmt: skip
+            module,
+            inputs,
+            dynamo=True,
+            opset_version=OPSET,
+            dynamic_shapes=dynamic,
+            optimize=optimize,
+            verbose=False,
+            input_names=[t.name for t in network.inputs],
+            output_names=[t.name for t in network.outputs],
+        )
     assert program is not None
     model = program.model_proto
     halve_weights(model)
     strip_traces(model)
     onnx.checker.check_model(model)
-    onnx.save(model, path)
+    with replacing(path) as partial:
+        onnx.save(model, partial)
 
 
 def strip_traces(model: onnx.ModelProto) -> None:

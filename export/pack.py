@@ -20,19 +20,20 @@ from safetensors.torch import load_file
 from torch import nn
 from tqdm import tqdm
 
+from dataset.folder import Dataset, load_dataset
 from export.coefficients import Coefficients
 from export.onnx import export_onnx
 from export.tensorrt import export_half
 from export.weights import fill, save_networks
-from networks import contract
 from networks.composition import COMPOSITIONS, Composition
-from networks.contract import EMBEDDINGS, FRAME_RATE
-from realtime.avatar import FORMAT_VERSION, GEOMETRY, load_avatar, sha256
+from realtime import contract
+from realtime.avatar import load_avatar
+from realtime.avatar_format import FORMAT_VERSION, GEOMETRY, hashes
+from realtime.contract import EMBEDDINGS, FRAME_RATE
 from realtime.errors import MiravoxError
 from training.composition import CompositionTraining
-from training.dataset import Dataset, load_dataset
 from training.encoders import load_encoder, lookahead_of
-from training.face import load_face
+from training.face_networks import load_face
 from training.inpaint import Inpaint
 
 SOURCE_SECONDS = 12  # of the silent take; the unrolled loop lasts twice as long
@@ -41,9 +42,17 @@ SOURCE_CRF = "17"
 
 
 def pack(
-    dataset_folder: Path, encoder_path: Path, face_path: Path, baked: Path, composition_path: Path, out: Path,
-    name: str, consent: str, sample: Path,
-) -> Path:  # fmt: skip
+    *,
+    dataset_folder: Path,
+    encoder_path: Path,
+    face_path: Path,
+    baked: Path,
+    composition_path: Path,
+    out: Path,
+    name: str,
+    consent: str,
+    sample: Path,
+) -> Path:
     """Assembles everything beside `out` and puts it in its place at the end.
 
     Raises MiravoxError if a piece is missing.
@@ -70,9 +79,16 @@ def pack(
 
 
 def _fill_folder(
-    folder: Path, dataset: Dataset, encoder_path: Path, face_path: Path, baked: Path, composition_path: Path, name: str,
-    consent: str, sample: Path,
-) -> None:  # fmt: skip
+    folder: Path,
+    dataset: Dataset,
+    encoder_path: Path,
+    face_path: Path,
+    baked: Path,
+    composition_path: Path,
+    name: str,
+    consent: str,
+    sample: Path,
+) -> None:
     encoder, encoder_config = load_encoder(encoder_path)
     face, face_config, rest = load_face(face_path)
     later = _metadata(face_path, "projection")  # if the projection was trained anew
@@ -84,9 +100,13 @@ def _fill_folder(
     ranks = [len(state[f"coefficients/{head}.bias"]) for head in ("displacement", "color")]
     coefficients = fill(Coefficients(*ranks), state, "coefficients/", baked / "coefficients.safetensors")
     networks: dict[str, nn.Module] = {
-        "audio_encoder": encoder, "projection": face.projection, "deformation": face.deformation, "color": face.color,
-        "composition": composition, "coefficients": coefficients,
-    }  # fmt: skip
+        "audio_encoder": encoder,
+        "projection": face.projection,
+        "deformation": face.deformation,
+        "color": face.color,
+        "composition": composition,
+        "coefficients": coefficients,
+    }
     save_networks(networks, folder / "networks.safetensors")
     for network in contract.NETWORKS:
         where = "baked" if network is contract.COEFFICIENTS else "onnx"
@@ -102,21 +122,33 @@ def _fill_folder(
     save_file({**geometry, "rest_latent": rest.astype(np.float32)}, folder / "geometry.safetensors")
     _write_source(folder, dataset)
 
-    files = {str(p.relative_to(folder)): sha256(p) for p in sorted(folder.rglob("*")) if p.is_file()}
     camera = dataset.camera
     info = {
-        "format_version": FORMAT_VERSION, "name": name, "width": camera.width, "height": camera.height,
-        "frame_rate": FRAME_RATE, "window_embeddings": EMBEDDINGS, "lookahead_samples": lookahead_of(encoder_config),
+        "format_version": FORMAT_VERSION,
+        "name": name,
+        "width": camera.width,
+        "height": camera.height,
+        "frame_rate": FRAME_RATE,
+        "window_embeddings": EMBEDDINGS,
+        "lookahead_samples": lookahead_of(encoder_config),
         "camera": {"fx": camera.fx, "fy": camera.fy, "cx": camera.cx, "cy": camera.cy},
-        "color_input": face_config.color_input, "frequencies": face_config.frequencies,
-        "composition": composition_config.network, "composition_size": composition_config.side,
+        "color_input": face_config.color_input,
+        "frequencies": face_config.frequencies,
+        "composition": composition_config.network,
+        "composition_size": composition_config.side,
         "provenance": {
-            "dataset": dataset.provenance, "encoder": encoder_config, "face": asdict(face_config),
+            "dataset": dataset.provenance,
+            "encoder": encoder_config,
+            "face": asdict(face_config),
             **({"projection": later} if later else {}),
-            "baked": json.loads((baked / "report.json").read_text()), "composition": asdict(composition_config),
+            "baked": json.loads((baked / "report.json").read_text()),
+            "composition": asdict(composition_config),
         },
-        "consent": consent, "licence": dataset.licence, "fidelity": {}, "files": files,
-    }  # fmt: skip
+        "consent": consent,
+        "licence": dataset.licence,
+        "fidelity": {},
+        **hashes(folder),
+    }
     (folder / "avatar.json").write_text(json.dumps(info, indent=2) + "\n")
 
 
@@ -163,9 +195,12 @@ def _write_loop(path: Path, dataset: Dataset, loop: list[int]) -> None:
         for index, frame_index in enumerate(tqdm(loop, desc="source loop", unit="frame")):
             frame = av.VideoFrame.from_ndarray(images[frame_index], format="rgb24")
             frame = frame.reformat(
-                format="yuv420p", src_colorspace=Colorspace.ITU709, dst_colorspace=Colorspace.ITU709,
-                src_color_range=ColorRange.JPEG, dst_color_range=ColorRange.MPEG,
-            )  # fmt: skip
+                format="yuv420p",
+                src_colorspace=Colorspace.ITU709,
+                dst_colorspace=Colorspace.ITU709,
+                src_color_range=ColorRange.JPEG,
+                dst_color_range=ColorRange.MPEG,
+            )
             frame.pts, frame.time_base = index, Fraction(1, FRAME_RATE)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())

@@ -17,9 +17,9 @@ from torch import nn
 
 from export.onnx import example_inputs
 from export.weights import load_networks
-from networks import contract
-from networks.contract import Network
-from realtime.engine import Engine
+from realtime import contract
+from realtime.contract import Network
+from realtime.face.engine import Engine
 
 TOLERANCE = 1e-4
 POINTS = 500  # rows where the contract leaves the extent free

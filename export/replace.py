@@ -17,10 +17,11 @@ from export.onnx import export_onnx
 from export.tensorrt import write_target
 from export.weights import fill, load_networks, save_networks
 from networks.composition import COMPOSITIONS, Composition
-from networks.contract import COLOR, COMPOSITION, DEFORMATION, PROJECTION, Network
-from realtime.avatar import load_avatar, sha256
+from realtime.avatar import load_avatar
+from realtime.avatar_format import hashes
+from realtime.contract import COLOR, COMPOSITION, DEFORMATION, PROJECTION, Network
 from realtime.errors import MiravoxError
-from training.face import load_face
+from training.face_networks import load_face
 
 SIDE_STEP = 16  # what the strided networks need
 
@@ -38,10 +39,11 @@ def recompose(avatar: Path, composition: Path, out: Path) -> Path:
     side = config.get("side")
     if config.get("network") not in COMPOSITIONS or not isinstance(side, int) or side % SIDE_STEP:
         raise MiravoxError(
-            str(composition), found=f"network {config.get('network')} for {side} pixels",
+            str(composition),
+            found=f"network {config.get('network')} for {side} pixels",
             wanted=f"one of {', '.join(COMPOSITIONS)} for a multiple of {SIDE_STEP} pixels",
             remedy="Train it with training.composition.",
-        )  # fmt: skip
+        )
     shutil.copytree(avatar, out)
     network = fill(Composition(COMPOSITIONS[config["network"]]), load_file(composition), "", composition)
     _save_networks(out, {"composition": network})
@@ -87,8 +89,7 @@ def _finish(folder: Path, info: dict[str, Any], changed: tuple[Network, ...]) ->
     """Writes avatar.json with the hashes of the files that are there, and the changed networks for TensorRT if the
     avatar is exported for it.
     """
-    files = {name: sha256(folder / name) for name in info["files"] if (folder / name).is_file()}
-    (folder / "avatar.json").write_text(json.dumps({**info, "files": files}, indent=2) + "\n")
+    (folder / "avatar.json").write_text(json.dumps({**info, **hashes(folder)}, indent=2) + "\n")
     if "tensorrt" in load_avatar(folder).targets:
         write_target(folder, [network.name for network in changed])
     return folder

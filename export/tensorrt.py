@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +25,11 @@ from export.weights import load_networks
 from networks.audio_encoder import AudioEncoder, ConvBlock
 from networks.color import Color
 from networks.composition import Composition
-from networks.contract import (
+from networks.deformation import Deformation
+from networks.projection import Projection, normalise
+from realtime.avatar import load_avatar
+from realtime.avatar_format import FORMAT_VERSION, hashes
+from realtime.contract import (
     AUDIO_ENCODER,
     COMPOSITION,
     DEFORMATION,
@@ -41,11 +44,11 @@ from networks.contract import (
     Network,
     encoded_width,
 )
-from networks.deformation import Deformation
-from networks.projection import Projection, normalise
-from realtime import plans
-from realtime.avatar import load_avatar, sha256
 from realtime.errors import MiravoxError
+from realtime.gpu.cache import plan_folder
+from realtime.gpu.plan_cache import avatar_plans, current_gpu_model
+from realtime.gpu.tensorrt_module import load_tensorrt
+from realtime.whole_file import replacing
 
 TARGET = "tensorrt"
 NAMES = tuple(network.name for network in PLAN_NETWORKS)
@@ -230,9 +233,7 @@ def export_target(avatar: Path, out: Path | None = None) -> Path:
     load_avatar(avatar)
     if out is not None:
         if out.exists():
-            raise MiravoxError(
-                str(out), found="something there already", wanted="a new folder", remedy="Name another."
-            )  # fmt: skip
+            raise MiravoxError(str(out), found="something there already", wanted="a new folder", remedy="Name another.")
         shutil.copytree(avatar, out)
     write_target(out or avatar)
     return out or avatar
@@ -245,11 +246,11 @@ def build_plans(folder: Path, size: int | None = None) -> str:
     """
     avatar = load_avatar(folder)
     try:
-        trt, gpu = plans.load_tensorrt(), plans.current_gpu()
+        trt, gpu = load_tensorrt(), current_gpu_model()
     except MiravoxError as reason:
         return f"no plans were built here: {reason}"
-    made = plans.avatar_plans(trt, avatar, gpu, size or avatar.width)
-    return f"{len(made)} plans for {gpu.name} in {plans.plan_folder()}"
+    made = avatar_plans(trt, avatar, gpu, size or avatar.width)
+    return f"{len(made)} plans for {gpu.name} in {plan_folder()}"
 
 
 def write_target(folder: Path, names: Sequence[str] = NAMES) -> None:
@@ -259,16 +260,12 @@ def write_target(folder: Path, names: Sequence[str] = NAMES) -> None:
     Raises MiravoxError if the folder is not a valid avatar.
     """
     networks, side = load_networks(folder)
-    written = []
     for network in PLAN_NETWORKS:
         if network.name in names:
             path = folder / "targets" / TARGET / f"{network.name}.onnx"
             export_half(networks[network.name], network, path, side)
-            written.append(path)
     info = json.loads((folder / "avatar.json").read_text())
-    hashes = {str(path.relative_to(folder)): sha256(path) for path in written}
-    info["files"] = dict(sorted({**info["files"], **hashes}.items()))
-    partial = folder / "avatar.json.partial"
-    partial.write_text(json.dumps(info, indent=2) + "\n")
-    os.replace(partial, folder / "avatar.json")
+    info |= {"format_version": FORMAT_VERSION, **hashes(folder)}
+    with replacing(folder / "avatar.json") as partial:
+        partial.write_text(json.dumps(info, indent=2) + "\n")
     load_avatar(folder)

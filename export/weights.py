@@ -13,10 +13,11 @@ from export.coefficients import Coefficients
 from networks.audio_encoder import FIRST_WEIGHT, AudioEncoder, sizes_of
 from networks.color import Color, ColorConfig
 from networks.composition import COMPOSITIONS, Composition
-from networks.contract import EMBEDDINGS
 from networks.deformation import Deformation
 from networks.projection import Projection, ProjectionConfig
+from realtime.contract import EMBEDDINGS
 from realtime.errors import MiravoxError
+from realtime.whole_file import replacing
 
 
 def save_networks(networks: dict[str, nn.Module], path: Path) -> None:
@@ -27,7 +28,8 @@ def save_networks(networks: dict[str, nn.Module], path: Path) -> None:
         for key, value in module.state_dict().items()
         if not key.endswith("num_batches_tracked")
     }
-    save_file(tensors, path)
+    with replacing(path) as partial:
+        save_file(tensors, partial)
 
 
 def fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path: Path) -> nn.Module:
@@ -40,9 +42,11 @@ def fill(module: nn.Module, tensors: dict[str, torch.Tensor], prefix: str, path:
     odd = sorted(set(state) ^ set(wanted)) or sorted(k for k, v in state.items() if v.shape != wanted[k])
     if odd:
         raise MiravoxError(
-            str(path), found=f"parameters that do not fit ({prefix}{odd[0]})", wanted=type(module).__name__,
+            str(path),
+            found=f"parameters that do not fit ({prefix}{odd[0]})",
+            wanted=type(module).__name__,
             remedy="Train and export with the same version.",
-        )  # fmt: skip
+        )
     module.load_state_dict(state, strict=False)
     return module.eval()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING
+from realtime.contract import EMBEDDING
 
 Extent = int | tuple[int, int]
 
@@ -46,9 +46,7 @@ class AudioEncoderConfig:
 # Wav2Lip's own sizes: 2.81 M parameters, 93 M multiply-adds an embedding.
 WAV2LIP = AudioEncoderConfig((32, 64, 128, 256), (1, (3, 1), 3, (3, 2)), (2, 2, 2, 1), (3, 3))
 # The same plan for a quarter of the work: strided from the first convolution on, one residual convolution a stage.
-COMPACT = AudioEncoderConfig(
-    (16, 32, 64, 128, 256), ((2, 1), (2, 1), (2, 2), (2, 2), (2, 2)), (1, 1, 1, 1, 1), (3, 2)
-)  # fmt: skip
+COMPACT = AudioEncoderConfig((16, 32, 64, 128, 256), ((2, 1), (2, 1), (2, 2), (2, 2), (2, 2)), (1, 1, 1, 1, 1), (3, 2))
 
 
 def sizes_of(first_weight: Tensor) -> AudioEncoderConfig:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from networks.contract import FREQUENCIES, LATENT
+from realtime.contract import FREQUENCIES, LATENT
 
 TWO_PI = 6.283185307179586
 

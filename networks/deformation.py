@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from networks.contract import LATENT
+from realtime.contract import LATENT
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from networks.contract import MASKS
+from realtime.contract import MASKS
 
 MASK_WEIGHTS = {"whole": 32.0, "big": 128.0, "jaw": 128.0, "mouth": 256.0}  # Table 3.5
 
@@ -37,6 +37,7 @@ def latent_l1(latent: Tensor) -> Tensor:
 
 
 def total_loss(
+    *,
     color_vgg: Tensor | float,
     color_l1: Tensor,
     deformation_l1: Tensor,

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING, EMBEDDINGS, LATENT
+from realtime.contract import EMBEDDING, EMBEDDINGS, LATENT
 
 LEAK = 0.02
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING, EMBEDDINGS
+from realtime.contract import EMBEDDING, EMBEDDINGS
 
 LOOKAHEADS = (600, 1200, 1800, 2400, 3200, 6000)  # samples: nominally 40, 75, 110, 150, 200 and 370 ms
 
@@ -32,9 +32,11 @@ class Readout(nn.Module):
         self.config = config = config or ReadoutConfig()
         self.features = nn.Sequential(nn.Linear(EMBEDDING, config.features), nn.ReLU(), nn.Dropout(config.dropout))
         self.window = nn.Sequential(
-            nn.Linear(EMBEDDINGS * config.features, config.hidden), nn.ReLU(), nn.Dropout(config.dropout),
+            nn.Linear(EMBEDDINGS * config.features, config.hidden),
+            nn.ReLU(),
+            nn.Dropout(config.dropout),
             nn.Linear(config.hidden, len(LOOKAHEADS) * config.phones),
-        )  # fmt: skip
+        )
 
     def forward(self, windows_BTE: Tensor) -> Tensor:
         """float32 [B, 9, 512], oldest first -> logits [B, 6, P]: the phone at each of LOOKAHEADS before the end of the

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from networks.contract import EMBEDDING
 from networks.readout import LOOKAHEADS
+from realtime.contract import EMBEDDING
 
 ONE_EMBEDDING_REACH = 3200  # samples: what lies further back is not within one embedding's window
 ARTICULATION = ("aperture", "width", "closed")  # centimetres of opening, spread less rounding, a logit
@@ -26,6 +26,6 @@ class SpeechHeads(nn.Module):
         """float32 [B, 512] -> logits [B, P] of the phone at the encoder's own lookahead, logits [B, 5, P] at those of
         LOOKAHEADS that one embedding reaches, ARTICULATION [B, 3].
         """
-        heard_BE = self.dropout(embedding_BE)
-        ahead: Tensor = self.ahead(heard_BE)
-        return self.phone(heard_BE), ahead.unflatten(1, (-1, self.phones)), self.articulation(heard_BE)
+        dropped_BE = self.dropout(embedding_BE)
+        ahead: Tensor = self.ahead(dropped_BE)
+        return self.phone(dropped_BE), ahead.unflatten(1, (-1, self.phones)), self.articulation(dropped_BE)

@@ -3,32 +3,35 @@
 from __future__ import annotations
 
 import ctypes
+import logging
 import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from realtime.config import StreamConfig
-from realtime.errors import MiravoxError
+from .config import StreamConfig
+from .errors import MiravoxError
+from .frames import Pipeline
 
 if TYPE_CHECKING:
-    from realtime.audio_ring import AudioRing
-    from realtime.avatar import Avatar
-    from realtime.gpu_pipeline import GpuPipeline
-    from realtime.pipeline import Pipeline
-    from realtime.stage_timer import StageTimer
+    from .audio.ring import AudioRing
+    from .avatar import Avatar
+    from .face.shared_engines import SharedEngines
+    from .stage_timer import StageTimer
+
+log = logging.getLogger("miravox")
 
 DRIVER = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"  # NVIDIA's
 
-AnyPipeline: TypeAlias = "Pipeline | GpuPipeline"
+AnyPipeline: TypeAlias = Pipeline[Any]  # whose faces nobody looks into
 
 
 def resolved(config: StreamConfig) -> StreamConfig:
     """The same with a target instead of "auto": tensorrt where it runs, else baked.
 
     For tensorrt the avatar must be exported for it, and the plans be in the user's cache or, unless it is a dry run, be
-    built now. Where a driver and TensorRT are installed and yet cannot be used, stderr says why.
+    built now. Where a driver and TensorRT are installed and yet cannot be used, the log says why.
     """
     if config.target != "auto":
         return config
@@ -37,7 +40,7 @@ def resolved(config: StreamConfig) -> StreamConfig:
     try:
         _prepare(config)
     except MiravoxError as error:
-        print(f"miravox: target baked, since tensorrt cannot run here: {error}", file=sys.stderr)
+        log.warning("target baked, since tensorrt cannot run here: %s", error)
         return replace(config, target="baked")
     return replace(config, target="tensorrt")
 
@@ -60,39 +63,47 @@ def has_driver() -> bool:
 
 def _prepare(config: StreamConfig) -> None:
     """Opens the GPU, and builds what plans are missing. Raises MiravoxError for whatever stands in the way."""
-    from realtime.avatar import load_avatar
-    from realtime.gpu import open_device
+    from .avatar import load_avatar
+    from .gpu.opened_gpu import open_gpu
 
-    device = open_device()
+    gpu = open_gpu()
     try:
         if not config.dry_run:
             avatar = load_avatar(config.avatar)
-            device.plans(avatar, config.size_pixels or avatar.width)
+            gpu.plans(avatar, config.size_pixels or avatar.width)
     finally:
-        device.cuda.close()
+        gpu.cuda.close()
 
 
 def open_pipeline(
-    avatar: Avatar, ring: AudioRing, target: str, size: int | None = None, timer: StageTimer | None = None,
+    avatar: Avatar,
+    ring: AudioRing,
+    target: str,
+    size: int | None = None,
+    timer: StageTimer | None = None,
     keep_on_device: bool = False,
-) -> AnyPipeline:  # fmt: skip
-    """Renders one avatar from one ring of speech, on this thread.
+    engines: SharedEngines | None = None,
+) -> AnyPipeline:
+    """A pipeline that renders one avatar from one ring of speech, on this thread.
 
     Args:
         target: "baked", "onnx" or "tensorrt"; no other is taken instead of it.
+        engines: of the avatar, for the targets baked and onnx, if several pipelines share them.
         keep_on_device: a GPU's frames are also left in its memory, for an encoder there.
 
     Raises MiravoxError if the avatar is not exported for it, or the machine lacks what it needs.
     """
     if target not in avatar.targets:
         raise MiravoxError(
-            f"target {target}", found=f"{avatar.folder} exported for {', '.join(avatar.targets) or 'nothing'}",
-            wanted=f"targets/{target}", remedy="Export it, or choose another --target.",
-        )  # fmt: skip
+            f"target {target}",
+            found=f"{avatar.folder} exported for {', '.join(avatar.targets) or 'nothing'}",
+            wanted=f"targets/{target}",
+            remedy="Export it, or choose another --target.",
+        )
     if target == "tensorrt":
-        from realtime.gpu_pipeline import GpuPipeline
+        from .gpu.pipeline import GpuPipeline
 
         return GpuPipeline(avatar, ring, size, timer, keep_on_device=keep_on_device)
-    from realtime.pipeline import Pipeline
+    from .face.pipeline import FacePipeline
 
-    return Pipeline(avatar, ring, target, size, timer)
+    return FacePipeline(avatar, ring, target, size, timer, engines)

@@ -1,4 +1,4 @@
-// Around the composition network: realtime.compositor.Compositor.compose.
+// Around the composition network: `Compositor.compose` of realtime/face/compositor.py.
 #include "frame.cuh"
 
 // The layers at the size that the network takes, [6, side, side].

@@ -23,7 +23,7 @@ __device__ inline float unit(byte value) { return float(value) * (1.0f / 255.0f)
 __device__ inline byte clamped(int value) { return byte(value < 0 ? 0 : value > 255 ? 255 : value); }
 
 // The source samples of one output sample when `before` of them are resampled to `after`, and what each weighs: linear,
-// averaged when there are fewer after than before, as realtime.compositor.resize_matrix. Distances are counted in
+// averaged when there are fewer after than before: `weights_of` of realtime/face/resize.py. Distances are counted in
 // halves of a sample of either side, so they are whole numbers.
 struct Taps {
     int after, centre, reach, first, end;

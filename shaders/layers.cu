@@ -1,4 +1,4 @@
-// What the composition network is given: realtime.compositor.layers_of and fill_unknown.
+// What the composition network is given: `layers_of` and `fill_unknown` of realtime/face/compositor.py.
 #include "frame.cuh"
 
 #define LEAST_SHARE 1e-3f  // of a cell that must be known, or its neighbours fill it

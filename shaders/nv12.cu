@@ -1,5 +1,5 @@
 // Between the frame, NV12, BT.709, limited range, and the box, RGB: swscale's integer arithmetic on x86, rounding
-// included, which realtime.yuv uses through PyAV.
+// included, which realtime/face/yuv.py uses through PyAV.
 //
 //     frame   frame_height rows of Y, `pitch` bytes each, then half as many rows of U and V, interleaved
 #include "frame.cuh"

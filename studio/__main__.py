@@ -8,7 +8,7 @@ from pathlib import Path
 
 from realtime.errors import MiravoxError
 from studio.actor import ADA_SEED
-from studio.dataset import FilmConfig, film
+from studio.film import FilmConfig, film
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
-from studio.face_model import FaceModel, FloatArray, IntArray
+from realtime.arrays import Float64Array, FloatArray, IntArray
+from realtime.camera import Camera
+from studio.face_model import FaceModel
 
 ADA_SEED = 8
 FRAME_PIXELS = 512
@@ -40,7 +42,7 @@ GROUP_MATERIALS = {
 }
 
 
-def identity_weights(seed: int) -> NDArray[np.float64]:
+def identity_weights(seed: int) -> Float64Array:
     """Weights of the model's 100 identity modes for one actress, in standard deviations."""
     weights = np.random.default_rng(seed).normal(size=100) * VARIATION
     weights[VARIED_MODES:] = 0
@@ -56,7 +58,7 @@ def identity_vertices(model: FaceModel, seed: int) -> FloatArray:
     return (model.neutral_V3 + shift).astype(np.float32)
 
 
-def rotation(yaw: float, pitch: float, roll: float) -> NDArray[np.float64]:
+def rotation(yaw: float, pitch: float, roll: float) -> Float64Array:
     """3 x 3 rotation, radians: roll about z, then pitch about x (positive looks down), then yaw about y (to +x)."""
     cy, sy, cp, sp, cr, sr = np.cos(yaw), np.sin(yaw), np.cos(pitch), np.sin(pitch), np.cos(roll), np.sin(roll)
     about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
@@ -70,7 +72,7 @@ HEAD_PIVOT = np.array([0.0, -4.0, -0.5])  # cm, about where the skull sits on th
 
 def head_pose(
     yaw: float = 0, pitch: float = 0, roll: float = 0, shift: tuple[float, float, float] = (0, 0, 0)
-) -> NDArray[np.float32]:
+) -> FloatArray:
     """Object-to-camera pose [4, 4], column vectors, OpenGL axes. Radians about the neck's top, shift in cm."""
     turn = rotation(yaw, pitch, roll)
     pose = np.eye(4)
@@ -79,12 +81,12 @@ def head_pose(
     return pose.astype(np.float32)
 
 
-def camera() -> dict[str, float]:
-    """Focal lengths and optical centre in pixels; pixel centres at .5, row 0 at the top."""
-    return {"fx": FOCAL_PIXELS, "fy": FOCAL_PIXELS, "cx": FRAME_PIXELS / 2, "cy": FRAME_PIXELS / 2}
+def camera() -> Camera:
+    """The camera of every film; its optical axis meets the middle of the frame."""
+    return Camera(FOCAL_PIXELS, FOCAL_PIXELS, FRAME_PIXELS / 2, FRAME_PIXELS / 2, FRAME_PIXELS, FRAME_PIXELS)
 
 
-def projection() -> NDArray[np.float32]:
+def projection() -> FloatArray:
     """OpenGL projection [4, 4] of `camera()`, column vectors."""
     scale = 2 * FOCAL_PIXELS / FRAME_PIXELS
     m = np.zeros((4, 4), np.float32)
@@ -94,12 +96,12 @@ def projection() -> NDArray[np.float32]:
     return m
 
 
-def smoothstep(low: float, high: float, x: NDArray[np.floating]) -> NDArray[np.float64]:
+def smoothstep(low: float, high: float, x: NDArray[np.floating]) -> Float64Array:
     t = np.clip((np.asarray(x, np.float64) - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), np.float64)
 
 
-def rigid_weight(rest_N3: NDArray[np.floating]) -> NDArray[np.float32]:
+def rigid_weight(rest_N3: NDArray[np.floating]) -> FloatArray:
     """1 where a point moves with the head, 0 where it stays with the torso, from the neutral position [N, 3].
 
     Face and throat are exactly 1, so the track's poses hold for them; the bend is at collar bones and shoulders.
@@ -110,7 +112,7 @@ def rigid_weight(rest_N3: NDArray[np.floating]) -> NDArray[np.float32]:
     return np.asarray(smoothstep(-16.9, -13.9, height) * (1 - shoulder), np.float32)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Mesh:
     """Something with a fixed shape: vertices [N, 3], normals [N, 3], uv [N, 2], triangles [T, 3]."""
 
@@ -172,7 +174,7 @@ class Actor:
         length = np.sqrt(np.einsum("vk,vk->v", normals, normals))
         return np.asarray(normals / np.maximum(length, 1e-9)[:, None], np.float32)
 
-    def landmark(self, index: int) -> NDArray[np.float64]:
+    def landmark(self, index: int) -> Float64Array:
         """Neutral position [3] of one of the 68 landmarks."""
         return np.asarray(self.neutral_V3[self.landmarks_68[index]].astype(np.float64), np.float64)
 
@@ -186,7 +188,7 @@ NECKLINE_ANGLES = 128
 NECK_CENTRE = np.array([0.0, -1.0])  # x, z of the axis that the neckline winds around
 
 
-def neckline_radius(angle: NDArray[np.floating]) -> NDArray[np.float64]:
+def neckline_radius(angle: NDArray[np.floating]) -> Float64Array:
     """Horizontal distance (cm) of the neckline from the neck's axis; angle 0 points to the front, pi / 2 to +x."""
     front, side, back = 8.6, 8.7, 6.4
     c, s = np.cos(angle), np.sin(angle)
@@ -194,7 +196,7 @@ def neckline_radius(angle: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.asarray(1 / np.sqrt((c / depth) ** 2 + (s / side) ** 2), np.float64)
 
 
-def polar(points_N3: NDArray[np.floating]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def polar(points_N3: NDArray[np.floating]) -> tuple[Float64Array, Float64Array]:
     """Angle and horizontal distance of points from the neck's axis."""
     x, z = points_N3[:, 0] - NECK_CENTRE[0], points_N3[:, 2] - NECK_CENTRE[1]
     return np.arctan2(x, z).astype(np.float64), np.hypot(x, z).astype(np.float64)
@@ -243,8 +245,8 @@ def _garment(actor: Actor) -> Mesh:
     outward = np.stack([direction[:, 0], np.full(len(angle), 0.6), direction[:, 1]], -1)
     normals *= np.where((normals * outward).sum(-1, keepdims=True) < 0, -1, 1)
     return Mesh(
-        grid.reshape(-1, 3).astype(np.float32),
-        normals.reshape(-1, 3).astype(np.float32),
-        uv.reshape(-1, 2).astype(np.float32),
-        triangles.astype(np.int32),
+        vertices_N3=grid.reshape(-1, 3).astype(np.float32),
+        normals_N3=normals.reshape(-1, 3).astype(np.float32),
+        uv_N2=uv.reshape(-1, 2).astype(np.float32),
+        triangles_T3=triangles.astype(np.int32),
     )

@@ -1,4 +1,4 @@
-"""What is evaluated once for an actor with OpenGL: skin textures in the model's chart, light at each vertex.
+"""What is computed once for an actor, with OpenGL: skin textures in the model's chart, light at each vertex.
 
 Shape letters: N points, T triangles. Units: centimetres.
 """
@@ -6,31 +6,21 @@ Shape letters: N points, T triangles. Units: centimetres.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import moderngl
 import numpy as np
-from numpy.typing import NDArray
 
+from realtime.arrays import Float64Array, FloatArray, IntArray
+from realtime.resources import resource_folder
 from studio.actor import BACK, SKIN, Actor
-from studio.face_model import FloatArray, IntArray
 from studio.hair import Strokes
 
-SHADERS = Path(__file__).resolve().parents[1] / "shaders"
+SHADERS = resource_folder("shaders")
 FACE_TEXELS, BACK_TEXELS = 2048, 1024
 CHARTS = {SKIN: (0.0, 0.0), BACK: (1.0, 0.0)}  # lower left corner of each part's chart
-GUTTER = (
-    (0, 0),
-    (-3, 0),
-    (3, 0),
-    (0, -3),
-    (0, 3),
-    (-2, -2),
-    (2, 2),
-    (-2, 2),
-    (2, -2),
-)  # texels; islands grow by so much
+# Texels by which the chart is drawn again to all sides, so that its islands grow a little beyond their edges.
+GUTTER = ((0, 0), (-3, 0), (3, 0), (0, -3), (0, 3), (-2, -2), (2, 2), (-2, 2), (2, -2))
 DIRECTIONS = 72  # light is sampled from so many directions over the sphere
 DEPTH_PIXELS = 384
 SCENE_RADIUS = 27.0  # cm around the scene's centre
@@ -50,6 +40,7 @@ def source(name: str) -> str:
 
 
 def program(context: moderngl.Context, vertex: str, fragment: str) -> moderngl.Program:
+    """Compiles two files of shaders/."""
     return context.program(vertex_shader=source(vertex), fragment_shader=source(fragment))
 
 
@@ -72,7 +63,7 @@ def set_units(prog: moderngl.Program, **units: int) -> None:
         sampler.value = unit
 
 
-def smooth_curve(points: NDArray[np.float64], count: int, closed: bool) -> NDArray[np.float64]:
+def smooth_curve(points: Float64Array, count: int, closed: bool) -> Float64Array:
     """`count` points on the Catmull-Rom curve through `points` [P, D]."""
     p = (
         np.concatenate([points[-1:], points, points[:2]])
@@ -97,7 +88,7 @@ def skin_textures(
     prog = program(context, "actor_bake.vert", "actor_bake.frag")
     mark = actor.landmark
 
-    def curve(ids: Sequence[int], count: int, closed: bool = False) -> NDArray[np.float64]:
+    def curve(ids: Sequence[int], count: int, closed: bool = False) -> Float64Array:
         return smooth_curve(np.stack([mark(k) for k in ids]), count, closed)
 
     cheek = 0.5 * (mark(13) + mark(35)) * (1, 0, 1) + (0.35, mark(29)[1] - 0.9, 0)
@@ -105,11 +96,16 @@ def skin_textures(
     set_uniforms(
         prog,
         lip_outline=curve(range(48, 60), 48, closed=True)[:, :2],
-        lid_left=curve((42, 43, 44, 45), 9), lid_right=curve((39, 38, 37, 36), 9),
-        low_left=curve((42, 47, 46, 45), 9), low_right=curve((39, 40, 41, 36), 9),
-        nose=mark(30), mouth=mark(62), chin=mark(8), cheek=cheek,
+        lid_left=curve((42, 43, 44, 45), 9),
+        lid_right=curve((39, 38, 37, 36), 9),
+        low_left=curve((42, 47, 46, 45), 9),
+        low_right=curve((39, 40, 41, 36), 9),
+        nose=mark(30),
+        mouth=mark(62),
+        chin=mark(8),
+        cheek=cheek,
         head_frame=(brow, 0.0, brow, abs(mark(0)[0])),
-    )  # fmt: skip
+    )
     rest = actor.neutral_V3
     data = np.concatenate([rest, scalp_V[:, None]], 1)[actor.corner_N]
     vertices = context.buffer(np.concatenate([data, actor.uv_N2], 1).astype(np.float32).tobytes())
@@ -164,7 +160,7 @@ def _draw_brows(context: moderngl.Context, albedo: moderngl.Texture, brows: Stro
     context.disable(moderngl.BLEND)
 
 
-def sphere_directions(count: int) -> NDArray[np.float64]:
+def sphere_directions(count: int) -> Float64Array:
     """`count` unit vectors [count, 3] spread evenly over the sphere (Fibonacci)."""
     k = np.arange(count) + 0.5
     y = 1 - 2 * k / count

@@ -11,14 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dataset.phones import data_folder
+from realtime.arrays import ByteArray, FloatArray, IntArray
 from realtime.errors import MiravoxError
-from training.phones import data_folder
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class FaceModel:
     """Vertices = neutral_V3 + identity_IV3 x identity weights + expression_CV3 x expression weights."""
 
@@ -29,7 +27,7 @@ class FaceModel:
     triangles_T3: IntArray
     uv_U2: FloatArray  # the model's own chart, v up
     uv_triangles_T3: IntArray  # the same triangles, indices into uv_U2
-    material_T: NDArray[np.uint8]
+    material_T: ByteArray
     material_names: tuple[str, ...]
     parts: dict[str, slice]  # vertex range of each part: face, teeth, eyeball_left, ...
     landmarks_68: IntArray  # vertex of each Multi-PIE landmark

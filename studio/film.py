@@ -1,316 +1,225 @@
-"""Draws frames of the actor.
+"""Which recordings the actor says, and filming them into a dataset folder: lossless frames, speech, and head pose and
+expression of every frame.
 
-Shape letters: N drawn vertices, V model vertices, R strands, J points along a strand, C expression channels.
+Shape letters: F frames of one take, N frames of all takes, C expression channels, V template vertices, S samples.
 """
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
 import moderngl
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
-from scipy.sparse import coo_matrix, diags
+from tqdm import tqdm
 
-from studio import bake
-from studio.actor import (
-    BACK,
-    FOCAL_PIXELS,
-    FRAME_PIXELS,
-    IRIS,
-    MOUTH,
-    NECKLINE_ANGLES,
-    SCLERA,
-    SKIN,
-    TEETH,
-    Actor,
-    Mesh,
-    head_pose,
-    neckline_radius,
-    polar,
-    projection,
-    rigid_weight,
-)  # fmt: skip
-from studio.face_model import FaceModel, FloatArray, IntArray, load_face_model
-from studio.hair import Skull, Strands, eyebrows, grow, lashes
+from dataset.files import LosslessVideo, write_wav
+from dataset.folder import FRAMES, Take, describe, new_folder
+from dataset.phones import Utterance, data_folder, load_utterances
+from dataset.speech_curves import expression_curves
+from dataset.template import build_template
+from realtime.arrays import FloatArray
+from realtime.audio.sound_file import read_speech
+from realtime.contract import SAMPLES_PER_FRAME
+from realtime.errors import MiravoxError
+from realtime.face.gl import create_context
+from studio.actor import ADA_SEED, FRAME_PIXELS, camera
+from studio.face_model import load_face_model
+from studio.performance import loudness, perform
+from studio.renderer import Studio
 
-SAMPLES = 2  # supersampling in each direction
-ImageArray = NDArray[np.uint8]
+SOURCE_FRAMES = 500  # 20 s, silent: becomes the source loop
+OTHER_VOICES, OTHER_VOICES_HELD_OUT = 10, 2  # LibriSpeech utterances, each by another speaker
+OTHER_SECONDS = 4.0, 8.0
+EXR_EVERY = 25  # frames
+LICENCE = {
+    "face": "ICT Face Model Light: MIT, (c) 2020 USC Institute for Creative Technologies",
+    "ljspeech": "LJ Speech: public domain",
+    "librispeech": "LibriSpeech (Panayotov et al. 2015): CC BY 4.0",
+    "frames": "Rendered by Miravox's studio; nobody is portrayed",
+}
 
 
-class Studio:
-    """An actor in front of a fixed camera. Construction bakes skin and light (seconds); then each frame is quick."""
+@dataclass(frozen=True)
+class FilmConfig:
+    """What to film. Saved as the dataset's provenance: enough to film it again."""
 
-    def __init__(self, identity: int, context: moderngl.Context, model: FaceModel | None = None) -> None:
-        self.context = context
-        self.actor = Actor(model or load_face_model(), identity)
-        self._rest_C = np.zeros(len(self.actor.model.expression_names), np.float32)
-        size = FRAME_PIXELS * SAMPLES
-        self._drawn = context.texture((size, size), 4)
-        self._drawn.filter = (moderngl.LINEAR, moderngl.LINEAR)
-        self._large_frame = context.framebuffer([self._drawn], context.depth_renderbuffer((size, size)))
-        self._frame = context.framebuffer([context.texture((FRAME_PIXELS, FRAME_PIXELS), 4)])
-        self._torso = head_pose()
-        self._programs: dict[str, moderngl.Program] = {}
-        skull = Skull(self.actor)
-        strands = grow(self.actor, skull)
-        self._lashes = lashes(self.actor)
-        self._textures = bake.skin_textures(
-            context, self.actor, skull.depth_of(self.actor.neutral_V3), eyebrows(self.actor)
+    identity: int = ADA_SEED  # seed of the actor
+    speech: tuple[Path, ...] = ()  # labelled recordings; none: LJ Speech and a choice of LibriSpeech
+    held_out_only: bool = False
+    exr: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Script:
+    """One take before it is filmed. Its id becomes the take's name."""
+
+    id: str
+    corpus: str
+    held_out: bool = False
+    audio: Path | None = None  # None: silence
+    phones: tuple[tuple[str, int, int], ...] = ()  # (ARPAbet phone, start, duration), units of 10 ms
+
+
+SOURCE = Script(id="source", corpus="silence")
+
+
+def script_of(utterance: Utterance, audio: Path | None = None) -> Script:
+    """The take of an utterance; `audio` is read instead of the corpus's own file if given."""
+    return Script(
+        id=utterance.id,
+        corpus=utterance.corpus,
+        held_out=utterance.held_out,
+        audio=audio or utterance.path(data_folder()),
+        phones=utterance.phones,
+    )
+
+
+def choose_scripts(config: FilmConfig) -> list[Script]:
+    """The takes to film, in order: the silent source first."""
+    utterances = load_utterances(data_folder())
+    if config.speech:
+        by_id = {u.id: u for u in utterances}
+        scripts = []
+        for path in config.speech:
+            if not path.is_file():
+                raise MiravoxError(str(path), found="no such file", wanted="a recording", remedy="Check --speech.")
+            if path.stem not in by_id:
+                raise MiravoxError(
+                    str(path),
+                    found="no phone timings in labels.jsonl",
+                    wanted=f"a row with id {path.stem!r}",
+                    remedy="The studio speaks only labelled recordings; film one of those in MIRAVOX_DATA/speech.",
+                )
+            scripts.append(script_of(by_id[path.stem], path))
+    else:
+        low, high = OTHER_SECONDS
+        own = sorted((u for u in utterances if u.corpus == "ljspeech"), key=lambda u: u.id)
+        others = sorted(
+            (u for u in utterances if u.corpus == "librispeech" and low <= u.seconds <= high), key=lambda u: u.id
         )
-        self._draw_lists(strands)
-        self._backdrop()
+        trained = _evenly([u for u in others if not u.held_out], OTHER_VOICES)
+        held_out = _evenly([u for u in others if u.held_out], OTHER_VOICES_HELD_OUT)
+        scripts = [script_of(u) for u in (*own, *trained, *held_out)]
+    if config.held_out_only:
+        scripts = [s for s in scripts if s.held_out]
+    return [SOURCE, *scripts]
 
-    # -- construction -------------------------------------------------------------------------------------------------
 
-    def _program(self, name: str, vertex: str = "actor.vert") -> moderngl.Program:
-        if name not in self._programs:
-            prog = bake.program(self.context, vertex, f"{name}.frag")
-            half = FRAME_PIXELS * SAMPLES / 2
-            bake.set_uniforms(
-                prog, projection=projection(), torso=self._torso, eye_ray=(half, half, FOCAL_PIXELS * SAMPLES)
-            )
-            self._programs[name] = prog
-        return self._programs[name]
+def _evenly(rows: list[Utterance], count: int) -> list[Utterance]:
+    """`count` of them, evenly spaced."""
+    return [rows[(2 * k + 1) * len(rows) // (2 * count)] for k in range(count)]
 
-    def _draw_lists(self, strands: Strands) -> None:
-        context, actor = self.context, self.actor
-        rest_V3 = actor.neutral_V3
-        normal_V3 = actor.normals(rest_V3)
-        skin = np.concatenate([actor.groups[SKIN], actor.groups[BACK]])
-        skin = skin[self._outside_cloth(actor, skin)]
-        skin_model = actor.corner_N[skin].astype(np.int32)
-        garment, hair_points, hair_triangles = actor.garment, *_ribbons(strands)
-        occluders = [(rest_V3, skin_model), (garment.vertices_N3, garment.triangles_T3), (hair_points, hair_triangles)]
-        light_V3 = bake.received_light(context, occluders, rest_V3, normal_V3, 0.30)
-        light_V3 = self._softened(light_V3)
-        garment_light = bake.received_light(context, occluders, garment.vertices_N3, garment.normals_N3, 0.35)
-        grid = garment_light.reshape(-1, NECKLINE_ANGLES + 1, 3)
-        garment_light = gaussian_filter(grid, (1.5, 3.0, 0)).reshape(-1, 3).astype(np.float32)
-        strand_points = strands.points_RJ3.reshape(-1, 3)
-        strand_light = bake.received_light(context, occluders, strand_points, None, 0.45)
-        self._model_buffers(rest_V3, light_V3, skin)
-        self._garment_buffers(garment, garment_light)
-        self._hair_buffers(strands, strand_light)
 
-    @staticmethod
-    def _outside_cloth(actor: Actor, triangles_T3: IntArray) -> NDArray[np.bool_]:
-        """Skin triangles that the garment doesn't cover."""
-        rest = actor.neutral_V3[actor.corner_N]
-        angle, radius = polar(rest)
-        covered = (rest[:, 1] < -8) & (radius > neckline_radius(angle) + 0.7)
-        return np.asarray(~covered[triangles_T3].all(1))
+def whole_frames(path: Path) -> FloatArray:
+    """A recording as 16 kHz mono float32 [S], padded with zeros to whole frames. No level normalisation."""
+    samples = read_speech(path).samples
+    return np.pad(samples, (0, -len(samples) % SAMPLES_PER_FRAME))
 
-    def _softened(self, light_V3: FloatArray) -> FloatArray:
-        """Light averaged with that of neighbouring vertices, a few times: no steps between a depth map's pixels."""
-        t = self.actor.model.triangles_T3
-        edges = np.concatenate([t[:, [0, 1]], t[:, [1, 2]], t[:, [2, 0]]])
-        edges = np.concatenate([edges, edges[:, ::-1]])
-        count = len(light_V3)
-        near = coo_matrix((np.ones(len(edges), np.float32), (edges[:, 0], edges[:, 1])), shape=(count, count)).tocsr()
-        near = diags(1 / np.maximum(np.asarray(near.sum(1)).ravel(), 1)) @ near
-        for _ in range(3):
-            light_V3 = 0.4 * light_V3 + 0.6 * (near @ light_V3)
-        return np.asarray(light_V3, np.float32)
 
-    def _model_buffers(self, rest_V3: FloatArray, light_V3: FloatArray, skin: IntArray) -> None:
-        context, actor = self.context, self.actor
-        corner = actor.corner_N
-        static = np.concatenate(
-            [rest_V3[corner], actor.uv_N2, light_V3[corner], rigid_weight(rest_V3[corner])[:, None]], 1
-        ).astype(np.float32)
-        self._dynamic = np.empty((len(corner), 6), np.float32)
-        self._moving = context.buffer(reserve=self._dynamic.nbytes, dynamic=True)
-        fixed = context.buffer(static.tobytes())
-        lash = self._lashes
-        lash_rest = np.asarray(lash.matrix @ rest_V3, np.float32)
-        lash_static = np.zeros((len(lash_rest), 9), np.float32)
-        lash_static[:, :3], lash_static[:, 3], lash_static[:, 8] = lash_rest, lash.cover_N, 1
-        self._lash_dynamic = np.zeros((len(lash_rest), 6), np.float32)
-        self._lash_moving = context.buffer(reserve=self._lash_dynamic.nbytes, dynamic=True)
+def take_seed(identity: int, script: Script) -> int:
+    """Seed of a take's head motion: the same whichever other takes are filmed."""
+    return zlib.crc32(f"{identity}/{script.corpus}/{script.id}".encode())
 
-        def array(
-            prog: moderngl.Program, triangles: IntArray, moving: moderngl.Buffer, still: moderngl.Buffer
-        ) -> moderngl.VertexArray:
-            return _vertex_array(context, prog, triangles, [
-                (moving, (("position", 3), ("normal", 3))),
-                (still, (("rest", 3), ("uv", 2), ("light", 3), ("rigid", 1))),
-            ])  # fmt: skip
 
-        face, mouth, eye = self._program("actor"), self._program("actor_mouth"), self._program("actor_eye")
-        groups = actor.groups
-        kept = self._outside_cloth(actor, groups[BACK]), self._outside_cloth(actor, groups[SKIN])
-        self._skin_arrays = {
-            SKIN: array(face, groups[SKIN][kept[1]], self._moving, fixed),
-            BACK: array(face, groups[BACK][kept[0]], self._moving, fixed),
-        }
-        self._mouth_arrays = {g: array(mouth, groups[g], self._moving, fixed) for g in (TEETH, MOUTH)}
-        self._eye_array = array(eye, np.concatenate([groups[SCLERA], groups[IRIS]]), self._moving, fixed)
-        self._lash_array = array(
-            self._program("actor_lash"), lash.triangles_T3, self._lash_moving, context.buffer(lash_static.tobytes())
+def film(
+    out: Path, config: FilmConfig, scripts: Iterable[Script] | None = None, context: moderngl.Context | None = None
+) -> None:
+    """Writes the dataset folder `out`, which must not exist yet. Raises MiravoxError if it does, or a recording is bad.
+
+    Args:
+        scripts: the takes; by default those of `config` (choose_scripts).
+        context: OpenGL; by default a new one.
+    """
+    if out.exists():
+        raise MiravoxError(
+            str(out),
+            found="something there already",
+            wanted="a new folder",
+            remedy="Remove it or choose another --out.",
         )
-        bake.set_uniforms(
-            eye, eye_left=actor.eye_centres["left"], eye_right=actor.eye_centres["right"], iris_radius=0.60
+    scripts = list(scripts) if scripts is not None else choose_scripts(config)
+    silence = np.zeros(SOURCE_FRAMES * SAMPLES_PER_FRAME, np.float32)
+    speeches = [silence if s.audio is None else whole_frames(s.audio) for s in scripts]
+    studio = Studio(config.identity, context or create_context(), load_face_model())
+    model = studio.actor.model
+    names = model.expression_names
+    poses: list[FloatArray] = []
+    expressions: list[FloatArray] = []
+    takes: list[Take] = []
+    first = 0
+    total = sum(len(s) for s in speeches) // SAMPLES_PER_FRAME
+    with new_folder(out) as part:
+        with (
+            LosslessVideo(part / FRAMES, FRAME_PIXELS) as video,
+            tqdm(total=total, unit="frame", desc=f"filming {len(scripts)} takes") as bar,
+        ):
+            for script, speech_S in zip(scripts, speeches, strict=True):
+                frames = len(speech_S) // SAMPLES_PER_FRAME
+                sound = part / "speech" / f"{script.id}.wav"
+                write_wav(sound, speech_S)
+                act = perform(loudness(speech_S), take_seed(config.identity, script), names, still=script.audio is None)
+                expression_FC = act.expression_FC + expression_curves(script.phones, frames, names)
+                for k in range(frames):
+                    gaze = float(act.gaze_F2[k, 0]), float(act.gaze_F2[k, 1])
+                    video.write(studio.draw(expression_FC[k], act.pose_F44[k], gaze))
+                    if config.exr and k % EXR_EVERY == 0:
+                        maps = studio.position_maps(expression_FC[k], act.pose_F44[k])
+                        _write_exr(part / "positions", first + k, *maps)
+                    bar.update()
+                takes.append(
+                    Take(
+                        name=script.id,
+                        first=first,
+                        end=first + frames,
+                        speech=sound,
+                        held_out=script.held_out,
+                        corpus=script.corpus,
+                        phones=script.phones,
+                    )
+                )
+                first += frames
+                poses.append(act.pose_F44)
+                expressions.append(expression_FC)
+        template = build_template(model, studio.actor.neutral_V3)
+        describe(
+            part,
+            name="ada" if config.identity == ADA_SEED else f"actor{config.identity}",
+            camera=camera(),
+            takes=takes,
+            template=template,
+            basis=template.basis(model.expression_CV3),
+            expression_names=names,
+            pose=np.concatenate(poses),
+            expression=np.concatenate(expressions),
+            provenance={
+                "generator": "studio",
+                "identity": config.identity,
+                "held_out_only": config.held_out_only,
+                "speech": [f"{s.corpus}/{s.id}" for s in scripts if s.audio is not None],
+            },
+            licence=LICENCE,
         )
-        position = self._program("actor_position")
-        self._position_arrays = [array(position, groups[g], self._moving, fixed) for g in (SKIN, BACK)]
-        bake.set_units(face, albedo_map=0, bump_map=1)
-
-    def _garment_buffers(self, garment: Mesh, light_N3: FloatArray) -> None:
-        data = np.concatenate(
-            [garment.vertices_N3, garment.normals_N3, garment.vertices_N3, garment.uv_N2, light_N3,
-             np.zeros((len(light_N3), 1), np.float32)], 1,
-        ).astype(np.float32)  # fmt: skip
-        self._garment_array = _vertex_array(self.context, self._program("actor_cloth"), garment.triangles_T3, [
-            (self.context.buffer(data.tobytes()),
-             (("position", 3), ("normal", 3), ("rest", 3), ("uv", 2), ("light", 3), ("rigid", 1)))
-        ])  # fmt: skip
-
-    def _hair_buffers(self, strands: Strands, light_N3: FloatArray) -> None:
-        points = strands.points_RJ3
-        tangent = np.gradient(points, axis=1)
-        tangent /= np.linalg.norm(tangent, axis=-1, keepdims=True) + 1e-9
-        light = light_N3.reshape(*points.shape)
-        light = np.clip(light, 0.05, 1)
-        r, j = points.shape[:2]
-        tone = np.broadcast_to(strands.tone_R[:, None, None], (r, j, 1))
-        rigid = np.maximum(rigid_weight(points.reshape(-1, 3)), 0).reshape(r, j, 1)
-        sides = [
-            np.concatenate(
-                [
-                    points,
-                    tangent,
-                    light,
-                    sign * strands.half_width_RJ[..., None],
-                    np.full((r, j, 1), sign),
-                    tone,
-                    rigid,
-                ],
-                -1,
-            )
-            for sign in (-1, 1)
-        ]
-        data = np.stack(sides, 2).reshape(-1, 13).astype(np.float32)
-        prog = self._program("actor_hair", "actor_hair.vert")
-        self._hair_array = _vertex_array(self.context, prog, _strip_triangles(r, j), [
-            (self.context.buffer(data.tobytes()),
-             (("position", 3), ("tangent", 3), ("light", 3), ("offset", 1), ("across", 1), ("tone", 1), ("rigid", 1)))
-        ])  # fmt: skip
-
-    def _backdrop(self) -> None:
-        context = self.context
-        self._room = context.texture((FRAME_PIXELS, FRAME_PIXELS), 4)
-        frame = context.framebuffer([self._room])
-        frame.use()
-        context.disable(moderngl.DEPTH_TEST | moderngl.BLEND)
-        context.vertex_array(bake.program(context, "backdrop.vert", "backdrop.frag"), []).render(moderngl.TRIANGLES, 3)
-        resolve = bake.program(context, "backdrop.vert", "actor_resolve.frag")
-        bake.set_units(resolve, actor=0, backdrop=1)
-        self._resolve_array = context.vertex_array(resolve, [])
-
-    # -- one frame ----------------------------------------------------------------------------------------------------
-
-    def draw(
-        self, expression_C: NDArray[np.floating], pose_44: NDArray[np.floating], gaze: tuple[float, float] = (0, 0)
-    ) -> ImageArray:
-        """One frame, uint8 sRGB [512, 512, 3], row 0 at the top.
-
-        expression_C: weights of the model's 57 expression shapes. pose_44: object to camera, OpenGL axes, cm.
-        gaze: yaw (to the actor's left) and pitch (down) of both eyes, radians.
-        """
-        context, actor = self.context, self.actor
-        vertices_V3 = actor.displaced(expression_C, gaze)
-        normals_V3 = actor.normals(vertices_V3)
-        self._dynamic[:, :3] = vertices_V3[actor.corner_N]
-        self._dynamic[:, 3:] = normals_V3[actor.corner_N]
-        self._moving.write(self._dynamic)
-        self._lash_dynamic[:, :3] = self._lashes.matrix @ vertices_V3
-        self._lash_moving.write(self._lash_dynamic)
-        upper, lower = vertices_V3[actor.landmarks_68[62]], vertices_V3[actor.landmarks_68[66]]
-        lips = (upper[1], max(upper[2], lower[2]), max(upper[1] - lower[1], 0.0))
-        for prog in self._programs.values():
-            bake.set_uniforms(prog, head=pose_44, lips=lips)
-
-        self._large_frame.use()
-        self._large_frame.clear(0, 0, 0, 0)
-        context.enable(moderngl.DEPTH_TEST)
-        context.disable(moderngl.BLEND | moderngl.CULL_FACE)
-        context.enable(moderngl.CULL_FACE)
-        for group, skin_array in self._skin_arrays.items():
-            albedo, relief = self._textures[group]
-            albedo.use(0)
-            relief.use(1)
-            skin_array.render()
-        context.disable(moderngl.CULL_FACE)
-        self._hair_array.render()
-        self._garment_array.render()
-        self._eye_array.render()
-        for group, mouth_array in self._mouth_arrays.items():
-            bake.set_uniforms(self._programs["actor_mouth"], teeth=float(group == TEETH))
-            mouth_array.render()
-        context.enable(moderngl.BLEND)
-        context.blend_func = bake.OVER
-        self._lash_array.render()
-        context.disable(moderngl.BLEND)
-
-        self._frame.use()
-        context.disable(moderngl.DEPTH_TEST)
-        self._drawn.use(0)
-        self._room.use(1)
-        self._resolve_array.render(moderngl.TRIANGLES, 3)
-        pixels = np.frombuffer(self._frame.read(components=3), np.uint8).reshape(FRAME_PIXELS, FRAME_PIXELS, 3)
-        return np.ascontiguousarray(pixels[::-1])
-
-    def position_maps(
-        self, expression_C: NDArray[np.floating], pose_44: NDArray[np.floating]
-    ) -> tuple[FloatArray, FloatArray]:
-        """Neutral and displaced position of the skin at each pixel, float32 [512, 512, 4]: cm, and coverage."""
-        context, actor = self.context, self.actor
-        vertices_V3 = actor.displaced(expression_C)
-        self._dynamic[:, :3] = vertices_V3[actor.corner_N]
-        self._moving.write(self._dynamic)
-        textures = [context.texture((FRAME_PIXELS, FRAME_PIXELS), 4, dtype="f4") for _ in range(2)]
-        frame = context.framebuffer(textures, context.depth_renderbuffer((FRAME_PIXELS, FRAME_PIXELS)))
-        frame.use()
-        frame.clear()
-        context.enable(moderngl.DEPTH_TEST)
-        bake.set_uniforms(self._programs["actor_position"], head=pose_44)
-        for array in self._position_arrays:
-            array.render()
-        neutral, displaced = (
-            np.frombuffer(frame.read(components=4, attachment=k, dtype="f4"), np.float32).reshape(
-                FRAME_PIXELS, FRAME_PIXELS, 4
-            )
-            for k in range(2)
-        )
-        frame.release()
-        for texture in textures:
-            texture.release()
-        return neutral[::-1], displaced[::-1]
 
 
-def _vertex_array(
-    context: moderngl.Context,
-    prog: moderngl.Program,
-    triangles_T3: IntArray,
-    buffers: list[tuple[moderngl.Buffer, tuple[tuple[str, int], ...]]],
-) -> moderngl.VertexArray:
-    """Binds float attributes; those that the compiler removed are skipped over."""
-    content = []
-    for buffer, attributes in buffers:
-        layout = " ".join(f"{n}f" if name in prog else f"{4 * n}x" for name, n in attributes)
-        content.append((buffer, layout, *(name for name, _ in attributes if name in prog)))
-    return context.vertex_array(prog, content, context.buffer(np.ascontiguousarray(triangles_T3, np.int32).tobytes()))
-
-
-def _strip_triangles(strands: int, points: int) -> IntArray:
-    """Triangles of ribbons whose vertices are ordered strand, point, side."""
-    first = (np.arange(strands)[:, None] * points + np.arange(points - 1)[None]).reshape(-1, 1) * 2
-    return np.asarray((first + np.array([[0, 1, 2, 1, 3, 2]])).reshape(-1, 3), np.int32)
-
-
-def _ribbons(strands: Strands) -> tuple[FloatArray, IntArray]:
-    """Strands as ribbons along x and z, wider than drawn: what holds the light back."""
-    points = strands.points_RJ3[::2]
-    half = np.stack([np.full(points.shape[:2], 0.12), np.zeros(points.shape[:2]), np.full(points.shape[:2], 0.12)], -1)
-    vertices = np.stack([points - half, points + half], 2).reshape(-1, 3).astype(np.float32)
-    return vertices, _strip_triangles(*points.shape[:2])
+def _write_exr(folder: Path, frame: int, neutral_HW4: FloatArray, displaced_HW4: FloatArray) -> None:
+    """Half-float OpenEXR: channels neutral.XYZ and displaced.XYZ (cm, object space) and A (coverage)."""
+    try:
+        import OpenEXR  # type: ignore[import-not-found, unused-ignore]
+    except ImportError as fault:
+        raise MiravoxError(
+            "--exr",
+            found="no OpenEXR package",
+            wanted="the optional extra `studio`",
+            remedy="pip install OpenEXR, or leave --exr out.",
+        ) from fault
+    folder.mkdir(exist_ok=True)
+    channels = {f"neutral.{axis}": neutral_HW4[..., k].astype(np.float16) for k, axis in enumerate("XYZ")}
+    channels |= {f"displaced.{axis}": displaced_HW4[..., k].astype(np.float16) for k, axis in enumerate("XYZ")}
+    channels["A"] = neutral_HW4[..., 3].astype(np.float16)
+    header = {"compression": OpenEXR.ZIP_COMPRESSION, "type": OpenEXR.scanlineimage}
+    OpenEXR.File(header, {k: np.ascontiguousarray(v) for k, v in channels.items()}).write(
+        str(folder / f"{frame:06d}.exr")
+    )

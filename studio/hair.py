@@ -8,17 +8,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.spatial import cKDTree
 
+from realtime.arrays import Float64Array, FloatArray, IntArray
 from studio.actor import Actor, smoothstep
-from studio.face_model import FloatArray, IntArray
-
-Array = NDArray[np.float64]
 
 STRANDS = 1250  # ribbons of a few hairs each
 POINTS = 14  # along a strand
+# Half of the hairline, from the middle of the forehead over the temple and the ear to the nape; cm on the mean head.
+HAIRLINE = np.stack(
+    [
+        (0.0, 2.0, 3.9, 5.2, 6.0, 6.6, 6.9, 7.1, 7.2, 7.2, 7.1, 6.4, 3.5, 0.0),  # x
+        (4.55, 4.75, 4.45, 3.3, 1.6, 0.0, -1.6, -2.6, -1.2, -0.2, -2.8, -6.5, -9.5, -10.5),  # y, from the brows
+        (9.3, 8.9, 7.9, 6.8, 5.6, 4.6, 3.9, 3.2, 2.2, 0.0, -2.4, -3.6, -5.0, -5.4),  # z
+    ],
+    axis=1,
+)
 FACE_POLE = np.array([0.0, -0.30, 0.954])  # direction from the skull's centre that the hairline winds around
 
 
@@ -31,7 +37,7 @@ class Strands:
     tone_R: FloatArray
 
 
-def _unit(v: Array) -> Array:
+def _unit(v: Float64Array) -> Float64Array:
     return np.asarray(v / np.linalg.norm(v, axis=-1, keepdims=True))
 
 
@@ -57,20 +63,12 @@ class Skull:
         self._tree = cKDTree(_unit(keep - self.centre))
         self._radius = np.linalg.norm(keep - self.centre, axis=1)
         self.brow, self.half_width = brow, half_width
-        line = np.array(
-            [
-                [0.0, 4.55, 9.3], [2.0, 4.75, 8.9], [3.9, 4.45, 7.9], [5.2, 3.3, 6.8], [6.0, 1.6, 5.6], [6.6, 0.0, 4.6],
-                [6.9, -1.6, 3.9], [7.1, -2.6, 3.2], [7.2, -1.2, 2.2], [7.2, -0.2, 0.0], [7.1, -2.8, -2.4],
-                [6.4, -6.5, -3.6],
-                [3.5, -9.5, -5.0], [0.0, -10.5, -5.4],
-            ]
-        )  # fmt: skip
-        line = line * self.scale + (0, brow, 0)
+        line = HAIRLINE * self.scale + (0, brow, 0)
         azimuth, polar = self.about_face(_unit(line - self.centre))
         order = np.argsort(azimuth)
         self._azimuth, self._polar = azimuth[order], polar[order]
 
-    def radius(self, direction_N3: Array) -> Array:
+    def radius(self, direction_N3: Float64Array) -> Float64Array:
         """Distance (cm) of the skin from the centre along unit directions, smoothed over about 7 degrees."""
         distance, near = self._tree.query(direction_N3, k=24)
         weight = np.exp(-0.5 * (distance / 0.09) ** 2) + 1e-9
@@ -80,20 +78,20 @@ class Skull:
         """Radians behind the hairline of points [N, 3]."""
         return self.behind_hairline(_unit(points_N3 - self.centre)).astype(np.float32)
 
-    def about_face(self, direction_N3: Array) -> tuple[Array, Array]:
+    def about_face(self, direction_N3: Float64Array) -> tuple[Float64Array, Float64Array]:
         """Azimuth in [0, pi] (0 up, the two sides alike) and polar angle of unit directions about the face's pole."""
         side = np.array([1.0, 0, 0])
         up = np.cross(FACE_POLE, side)
         x, y = direction_N3 @ side, direction_N3 @ up
         return np.arctan2(np.abs(x), y), np.arccos(np.clip(direction_N3 @ FACE_POLE, -1, 1))
 
-    def behind_hairline(self, direction_N3: Array) -> Array:
+    def behind_hairline(self, direction_N3: Float64Array) -> Float64Array:
         """Radians behind the hairline, negative on the face."""
         azimuth, polar = self.about_face(direction_N3)
         return np.asarray(polar - np.interp(azimuth, self._azimuth, self._polar))
 
 
-def parting(z: Array) -> Array:
+def parting(z: Float64Array) -> Float64Array:
     """x (cm) of the parting at depth z: a soft side parting that fades to the middle at the crown."""
     return np.asarray(1.5 * smoothstep(-5, 5, z))
 
@@ -165,7 +163,7 @@ def grow(actor: Actor, skull: Skull) -> Strands:
     return Strands(points.astype(np.float32), width.astype(np.float32), tone.astype(np.float32))
 
 
-def _lock_noise(root_N3: Array, rng: np.random.Generator) -> Array:
+def _lock_noise(root_N3: Float64Array, rng: np.random.Generator) -> Float64Array:
     """A value in about [-1, 1] that neighbouring roots share: strands gather into locks."""
     seeds = _unit(rng.normal(size=(260, 3)))
     value = rng.uniform(-1, 1, len(seeds))
@@ -193,7 +191,7 @@ def eyebrows(actor: Actor, hairs: int = 430) -> Strokes:
     tri = tri[np.isin(tri, corners[near]).all(1)]
     xy = actor.neutral_V3[actor.corner_N[tri]][..., :2].astype(np.float64)
 
-    def to_uv(points_R42: Array) -> Array:
+    def to_uv(points_R42: Float64Array) -> Float64Array:
         found = [_locate(p, tri, xy) for p in points_R42.reshape(-1, 2)]
         return np.stack([w @ actor.uv_N2[c] for c, w in found]).reshape(points_R42.shape)
 
@@ -284,7 +282,7 @@ def lashes(actor: Actor) -> Lashes:
     return Lashes(matrix, np.array(cover, np.float32), np.array(triangles, np.int32))
 
 
-def _locate(point: Array, triangles_T3: IntArray, uv_T32: Array) -> tuple[IntArray, Array]:
+def _locate(point: Float64Array, triangles_T3: IntArray, uv_T32: Float64Array) -> tuple[IntArray, Float64Array]:
     """Corners and barycentric weights of the triangle that holds a UV point (the nearest one, if none does)."""
     a, b, c = uv_T32[:, 0], uv_T32[:, 1], uv_T32[:, 2]
     d = (b[:, 1] - c[:, 1]) * (a[:, 0] - c[:, 0]) + (c[:, 0] - b[:, 0]) * (a[:, 1] - c[:, 1])

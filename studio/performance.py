@@ -8,14 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from networks.contract import FRAME_RATE, SAMPLES_PER_FRAME
+from realtime.arrays import Float64Array, FloatArray
+from realtime.contract import FRAME_RATE, SAMPLES_PER_FRAME
 from studio.actor import head_pose
-
-FloatArray = NDArray[np.float32]
-Float64Array = NDArray[np.float64]
 
 YAW, PITCH, ROLL = np.radians([8.0, 4.0, 2.0])  # largest head turns while speaking
 SHIFT = np.array([0.5, 0.25, 0.5])  # cm, largest translations
@@ -39,7 +36,7 @@ class Performance:
     expression_FC: FloatArray
 
 
-def loudness(speech_S: NDArray[np.float32]) -> Float64Array:
+def loudness(speech_S: FloatArray) -> Float64Array:
     """Root mean square of the speech around each frame [F], scaled so that its loud tenth is 1; zeros for silence."""
     frames = len(speech_S) // SAMPLES_PER_FRAME
     level = np.sqrt((speech_S[: frames * SAMPLES_PER_FRAME].reshape(frames, -1).astype(np.float64) ** 2).mean(1))
@@ -58,9 +55,11 @@ def perform(loudness_F: Float64Array, seed: int, model_names: tuple[str, ...], s
     pitch = np.clip(PITCH * 0.8 * pitch + NOD * emphasis, -PITCH, PITCH)
     # A head that turns leans a little towards where it turns.
     shift = np.stack([dx, dy, dz], -1) * SHIFT + np.stack([yaw / YAW * 0.25, np.zeros(frames), np.zeros(frames)], -1)
-    pose = np.stack(
-        [head_pose(y, p, r, (s[0], s[1], s[2])) for y, p, r, s in zip(yaw, pitch, roll, shift, strict=True)]
-    ) if frames else np.zeros((0, 4, 4))  # fmt: skip
+    pose = (
+        np.stack([head_pose(y, p, r, (s[0], s[1], s[2])) for y, p, r, s in zip(yaw, pitch, roll, shift, strict=True)])
+        if frames
+        else np.zeros((0, 4, 4))
+    )
 
     # The eyes hold the camera while the head turns, and wander a little from it.
     gaze = _fixations(rng, frames) * (0.6 if still else 1.0) - np.stack([yaw, pitch], -1)

@@ -16,10 +16,11 @@ from selenium.common.exceptions import WebDriverException
 from selenium.webdriver import Chrome
 
 from bench.browser import ServerProcess, wait_until, write_microphone
-from bench.page import PATIENCE_SECONDS, open_chromium
-from conftest import ROOT
-from networks.contract import SAMPLE_RATE
-from realtime.sound_file import read_speech
+from bench.chromium import open_chromium
+from bench.page import PATIENCE_SECONDS
+from realtime.audio.sound_file import read_speech
+from realtime.contract import SAMPLE_RATE
+from tests.conftest import ROOT
 
 SILENT_SECONDS, SPOKEN_SECONDS = 3, 4  # of the microphone, again and again
 
@@ -37,14 +38,15 @@ class Server(ServerProcess):
         return self
 
     @property
-    def sessions(self) -> list[dict[str, Any]]:
+    def viewers(self) -> list[dict[str, Any]]:
         """GET /stats: one entry for each viewer."""
         with urllib.request.urlopen(f"{self.address}stats{self._query}", timeout=PATIENCE_SECONDS) as answer:
-            return list(json.load(answer)["sessions"])
+            return list(json.load(answer)["viewers"])
 
     @property
     def ids(self) -> set[str]:
-        return {str(session["session"]) for session in self.sessions}
+        """Of the sessions that are viewed."""
+        return {str(viewer["session"]) for viewer in self.viewers}
 
     def wait_empty(self, seconds: float) -> None:
         """Raises MiravoxError if a session is left after so long."""
@@ -72,7 +74,7 @@ class Chromium:
         """Raises MiravoxError if there is no Chromium here."""
         if self._driver is None:
             self._started += 1
-            self._driver = open_chromium(self._microphone, self._folder / f"profile-{self._started}")
+            self._driver = open_chromium(self._microphone, self._folder / f"profile-{self._started}", asks=True)
         return self._driver
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
@@ -14,14 +15,18 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from dataset.phones import data_folder as find_data_folder
 from realtime.errors import MiravoxError
-from realtime.rasteriser import create_context
-from training.phones import data_folder as find_data_folder
+from realtime.face.gl import create_context
+from realtime.process import prepare_process
+from tests.installation import Environment, build, install
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = ROOT / "tests" / "golden"
 GOLDEN_DIFF = ROOT / "build" / "golden-diff"
 SOFTWARE_RENDERERS = ("llvmpipe", "softpipe", "swrast")
+
+prepare_process()  # as where the program starts: one thread for drawing, one for numpy
 
 Golden = Callable[[str, NDArray[np.uint8], int], None]
 
@@ -125,14 +130,33 @@ def golden(request: pytest.FixtureRequest, gl_context: moderngl.Context) -> Gold
     return compare
 
 
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The wheel of this clone."""
+    folder = tmp_path_factory.mktemp("wheel")
+    yield build(folder, "wheel")
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def installed(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Environment]:
+    """An environment in which the wheel is installed."""
+    folder = tmp_path_factory.mktemp("installed")
+    yield install(wheel, folder)
+    shutil.rmtree(folder)
+
+
 @pytest.fixture
 def measured_lips() -> dict[str, Any]:
     """What bench articulation says of one voice."""
     return {
-        "aperture_error_mm": 1.2, "aperture_error_interval": (1.0, 1.4), "aperture_correlation": 0.8,
-        "width_error_mm": 0.5, "closure": 0.9,
+        "aperture_error_mm": 1.2,
+        "aperture_error_interval": (1.0, 1.4),
+        "aperture_correlation": 0.8,
+        "width_error_mm": 0.5,
+        "closure": 0.9,
         "counts": {
             "closures": {"share": 0.9, "of": 19, "interval": (0.69, 0.97)},
             "vowels": {"share": 0.05, "of": 60, "interval": (0.02, 0.1)},
         },
-    }  # fmt: skip
+    }

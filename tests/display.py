@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conftest import lacking
+from tests.conftest import lacking
 
 WIDTH, HEIGHT = 640, 512
 

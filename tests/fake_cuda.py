@@ -23,11 +23,10 @@ from typing import Any
 import moderngl
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
-from conftest import lacking
+from realtime.arrays import ByteArray
+from tests.conftest import lacking
 
-ByteArray = NDArray[np.uint8]
 Launch = Callable[[str, tuple[int, int, int], tuple[int, int, int], Sequence[Any]], None]
 
 ALIGNMENT = 256  # bytes, of cudaMalloc; also the least size of the guards
@@ -128,9 +127,13 @@ class GL:
     WIDTH, HEIGHT, INTERNAL_FORMAT, BUFFER_SIZE = 0x1000, 0x1001, 0x1003, 0x8764
     # Internal format -> format, type, bytes of a pixel: 1, 2 and 4 components of float32 and uint8.
     FORMATS = {
-        0x822E: (0x1903, 0x1406, 4), 0x8230: (0x8227, 0x1406, 8), 0x8814: (0x1908, 0x1406, 16),
-        0x8229: (0x1903, 0x1401, 1), 0x822B: (0x8227, 0x1401, 2), 0x8058: (0x1908, 0x1401, 4),
-    }  # fmt: skip
+        0x822E: (0x1903, 0x1406, 4),
+        0x8230: (0x8227, 0x1406, 8),
+        0x8814: (0x1908, 0x1406, 16),
+        0x8229: (0x1903, 0x1401, 1),
+        0x822B: (0x8227, 0x1401, 2),
+        0x8058: (0x1908, 0x1401, 4),
+    }
 
     def __init__(self) -> None:
         egl = ctypes.CDLL("libEGL.so.1")
@@ -187,7 +190,7 @@ class GL:
 
 
 class FakeCuda:
-    """`runtime` and `driver` for realtime.gl_cuda.Cuda, and what a test asks of them.
+    """`runtime` and `driver` for Cuda (realtime/gpu/cuda.py), and what a test asks of them.
 
     Attributes:
         calls: how often each function was called.
@@ -201,7 +204,10 @@ class FakeCuda:
         capability: tuple[int, int] = (8, 9),
         memory: int = 8 << 30,
     ) -> None:
-        """Args: launch, signatures: of the kernels; by default bench/kernel_twins.py and realtime.kernels."""
+        """
+        Args:
+            launch, signatures: of the kernels; by default those of bench/kernel_twins.py and realtime/gpu/kernels.py.
+        """
         try:
             from cuda.bindings import driver, runtime
         except ImportError as error:
@@ -212,7 +218,7 @@ class FakeCuda:
 
             launch = launch_twin
         if signatures is None:
-            from realtime.kernels import SIGNATURES
+            from realtime.gpu.kernels import SIGNATURES
 
             signatures = SIGNATURES
         self.launch_twin, self.signatures = launch, signatures
@@ -258,9 +264,12 @@ class FakeCuda:
         """Raises Violation if anything was not given back."""
         left = {
             "memory": [f"{b.kind} of {b.nbytes} bytes" for b in self.blocks if b.alive],
-            "streams": list(self.streams), "graphs": list(self.graphs), "executable graphs": list(self.executables),
-            "resources": [f"{r.kind} {r.glo}" for r in self.resources.values()], "modules": list(self.modules),
-        }  # fmt: skip
+            "streams": list(self.streams),
+            "graphs": list(self.graphs),
+            "executable graphs": list(self.executables),
+            "resources": [f"{r.kind} {r.glo}" for r in self.resources.values()],
+            "modules": list(self.modules),
+        }
         if any(left.values()):
             raise Violation(f"not given back: { {name: items for name, items in left.items() if items} }")
 
@@ -665,9 +674,11 @@ class Runtime(Module):
             if abs(to - from_) < nbytes:
                 raise Violation("a copy onto itself")
             return Work(
-                what, lambda: np.copyto(fake.view(to, nbytes), fake.view(from_, nbytes)),
-                [(from_, nbytes)], [(to, nbytes)],
-            )  # fmt: skip
+                what,
+                lambda: np.copyto(fake.view(to, nbytes), fake.view(from_, nbytes)),
+                [(from_, nbytes)],
+                [(to, nbytes)],
+            )
 
         fake.put(stream, what, make)
 
@@ -825,7 +836,7 @@ class Runtime(Module):
     @call(captured=True)
     def cudaMemcpy2DFromArrayAsync(
         self, to: int, pitch: int, array: Any, x: int, y: int, width: int, height: int, kind: Any, stream: Any
-    ) -> None:  # fmt: skip
+    ) -> None:
         fake, what = self.fake, "a copy from a texture"
         if kind != self.real.cudaMemcpyKind.cudaMemcpyDeviceToDevice:
             raise Violation(f"{what}: kind {kind}")
@@ -881,9 +892,19 @@ class Driver(Module):
 
     @call(captured=True)
     def cuLaunchKernel(
-        self, function: Any, gx: int, gy: int, gz: int, bx: int, by: int, bz: int, shared: int, stream: Any,
-        parameters: int, extra: int,
-    ) -> None:  # fmt: skip
+        self,
+        function: Any,
+        gx: int,
+        gy: int,
+        gz: int,
+        bx: int,
+        by: int,
+        bz: int,
+        shared: int,
+        stream: Any,
+        parameters: int,
+        extra: int,
+    ) -> None:
         fake = self.fake
         if int(function) not in fake.kernels:
             raise Violation("a launch of no kernel")
@@ -894,8 +915,10 @@ class Driver(Module):
         addresses = list((ctypes.c_void_p * (len(types) + 1)).from_address(parameters))
         if None in addresses[:-1] or addresses[-1] is not None:
             raise Violation(f"{name}: {len(types)} parameters, and another number of arguments")
-        arguments = [kind.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(kind)))  # type: ignore[attr-defined]
-                     for kind, address in zip(types, addresses, strict=False)]  # fmt: skip
+        arguments = [
+            kind.from_buffer_copy(ctypes.string_at(address, ctypes.sizeof(kind)))  # type: ignore[attr-defined]
+            for kind, address in zip(types, addresses, strict=False)
+        ]
         pointers = [a.value or 0 for a in arguments if isinstance(a, ctypes.c_void_p)]
 
         def make() -> Work:

@@ -9,13 +9,15 @@ import enum
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 from weakref import ref
 
 import numpy as np
-import onnxruntime
 
-from fake_cuda import ALIGNMENT, DEVICE, FakeCuda, Violation, Work
+from realtime.face.engine import onnxruntime  # whose telemetry it has switched off
+from realtime.gpu.tensorrt_module import RTX
+from tests.fake_cuda import ALIGNMENT, DEVICE, FakeCuda, Violation, Work
 
 Shape = tuple[int, ...]
 Profile = Mapping[str, tuple[Shape, Shape, Shape]]
@@ -49,14 +51,22 @@ class Strategies(enum.Enum):
 
 
 TYPES: dict[str, tuple[DataTypes, np.dtype[Any]]] = {
-    "tensor(float)": (DataTypes.FLOAT, np.dtype(np.float32)), "tensor(float16)": (DataTypes.HALF, np.dtype(np.float16)),
+    "tensor(float)": (DataTypes.FLOAT, np.dtype(np.float32)),
+    "tensor(float16)": (DataTypes.HALF, np.dtype(np.float16)),
     "tensor(int64)": (DataTypes.INT64, np.dtype(np.int64)),
-}  # fmt: skip
+}
 
 
 def plan(onnx: Path, profile: Profile | None = None) -> bytes:
     """The plan of an ONNX file. Without a profile every shape that the file allows is taken."""
     return MAGIC + json.dumps(profile or {}).encode() + b"\n" + onnx.read_bytes()
+
+
+def standing_in(trt: ModuleType, name: str = RTX, **changed: Any) -> ModuleType:
+    """A TensorRT with other things in it."""
+    module = ModuleType(name)
+    vars(module).update({**vars(trt), "__name__": name, **changed})
+    return module
 
 
 class FakeTensorRT:

@@ -10,12 +10,9 @@ from typing import cast
 import av
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from capture.video import open_take
-
-ByteArray = NDArray[np.uint8]
-FloatArray = NDArray[np.float32]
+from realtime.arrays import ByteArray, FloatArray
 
 RATE = 16_000
 FRAME_SAMPLES = 640
@@ -28,10 +25,18 @@ def clips(data_folder: Path, count: int, first: int = 0) -> tuple[list[ByteArray
 
 
 def write_film(
-    path: Path, frames: Iterable[ByteArray], speech: FloatArray | None = None, *, rate: int = 25,
-    times: list[float] | None = None, codec: str = "libx264", pixels: str = "yuv420p", rotation: int = 0,
-    options: dict[str, str] | None = None, sound_rate: int = RATE,
-) -> Path:  # fmt: skip
+    path: Path,
+    frames: Iterable[ByteArray],
+    speech: FloatArray | None = None,
+    *,
+    rate: int = 25,
+    times: list[float] | None = None,
+    codec: str = "libx264",
+    pixels: str = "yuv420p",
+    rotation: int = 0,
+    options: dict[str, str] | None = None,
+    sound_rate: int = RATE,
+) -> Path:
     """Writes a film and returns its path.
 
     Args:

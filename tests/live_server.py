@@ -18,7 +18,7 @@ import av
 import numpy as np
 from aiortc import MediaStreamTrack, RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 
-from conftest import ROOT
+from tests.conftest import ROOT
 
 TIMEOUT_SECONDS = 60.0  # for what should take one; the cores are shared
 
@@ -36,9 +36,7 @@ class LiveServer:
     def __init__(self, *options: str | Path, cwd: Path = ROOT, port: int | None = None) -> None:
         self.port = port or free_port()
         command = [sys.executable, str(ROOT / "run_stream.py"), "--port", str(self.port), *map(str, options)]
-        self.process = subprocess.Popen(
-            command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )  # fmt: skip
+        self.process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         self.address = f"http://127.0.0.1:{self.port}"
 
     def wait_until_ready(self) -> LiveServer:
@@ -72,8 +70,9 @@ class LiveServer:
         return self.request("POST", path, json.dumps(value).encode(), Content_Type="application/json")
 
     def viewers(self) -> list[Any]:
-        sessions: list[Any] = self.get("/stats")[1]["sessions"]
-        return sessions
+        """What /stats says of each viewer."""
+        viewers: list[Any] = self.get("/stats")[1]["viewers"]
+        return viewers
 
     def wait_for(self, condition: Any, seconds: float = TIMEOUT_SECONDS) -> Any:
         """Polls until the condition holds; returns what it gave."""
@@ -123,7 +122,7 @@ class Peer:
     def __init__(self, server: LiveServer) -> None:
         self.server = server
         self.pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.session = ""
+        self.session = self.viewer = ""
         self.pictures: list[av.VideoFrame] = []
         self.sound: list[av.AudioFrame] = []
         self._taking: list[asyncio.Task[None]] = []
@@ -141,7 +140,7 @@ class Peer:
         offer = {"sdp": await self.offer(), "type": "offer", "source": source}
         status, answer = await asyncio.to_thread(self.server.post, "/offer", offer)
         assert status == 200, answer
-        self.session = answer["session"]
+        self.session, self.viewer = answer["session"], answer["viewer"]
         await self.pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))
 
     async def _take(self, track: Any) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from conftest import lacking
+from tests.conftest import lacking
 
 RATE = 48_000  # Hz of the sink
 TIMEOUT_SECONDS = 30.0  # for what should take one; the cores are shared

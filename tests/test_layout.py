@@ -7,46 +7,15 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from conftest import ROOT, lacking
+from bench import layout
+from tests.conftest import ROOT, lacking
 
-PACKAGES = ("realtime", "networks", "studio", "capture", "training", "export", "bench", "tests")
-# What each may import of the project; bench and tests import anything.
-ALLOWED = {
-    "run_stream.py": ("realtime", "networks.contract"),
-    "realtime": ("realtime", "networks.contract"),
-    "networks": ("networks",),
-    # Phones, what is held out, and the files that training reads: modules without torch.
-    "studio": ("studio", "networks", "realtime", "training.phones", "training.dataset_files"),
-    "capture": ("capture", "networks", "realtime", "training.phones", "training.dataset_files"),
-    "training": ("training", "networks", "realtime", "studio.speech_curves"),  # how a mouth says given phones
-    "export": ("export", "networks", "realtime", "training"),
-}
-WITHOUT_TORCH = ("run_stream.py", "realtime", "networks/contract.py", "studio", "capture")
+WITHOUT_TORCH = ("run_stream.py", "realtime", "realtime/contract.py", "studio", "capture")
 MAX_FILE_BYTES, MAX_AVATAR_BYTES = 30 * 2**20, 60 * 2**20
-
-
-def sources(place: str) -> list[Path]:
-    path = ROOT / place
-    return [path] if path.suffix == ".py" else sorted(path.rglob("*.py"))
-
-
-def imported(path: Path) -> Iterator[str]:
-    """Every module that a file imports, wherever in it: `from a import b` as a.b."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path.relative_to(ROOT)}:{node.lineno}: a relative import"
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def within(module: str, package: str) -> bool:
-    return f"{module}.".startswith(f"{package}.")
 
 
 def tracked() -> list[Path]:
@@ -62,18 +31,71 @@ def tracked() -> list[Path]:
     return [ROOT / name for name in sorted(set(listed.stdout.split("\0"))) if name and (ROOT / name).is_file()]
 
 
-@pytest.mark.parametrize("place", ALLOWED)
-def test_imports_flow_one_way(place: str) -> None:
-    for path in sources(place):
-        for module in imported(path):
-            if module.split(".")[0] in PACKAGES:
-                assert any(within(module, a) for a in ALLOWED[place]), f"{path.relative_to(ROOT)} imports {module}"
+def test_imports_go_down() -> None:
+    assert layout.wrong_arrows(layout.imports_of_files()) == []
+
+
+def test_no_files_import_one_another() -> None:
+    assert layout.circles(layout.imports_of_files()) == []
+
+
+def test_every_file_has_its_room() -> None:
+    """What lies beside the rooms is in the table by its own name: a new file of the base is put there on purpose."""
+    rooms = {module: layout.room_of(module) for module in layout.sources() if module.startswith("realtime.")}
+    assert [module for module, room in rooms.items() if room == "realtime"] == []
+
+
+def test_wrong_arrows_and_circles_are_found() -> None:
+    graph = {
+        "realtime.audio.ring": ["realtime.stream.session"],
+        "realtime.audio.mel": ["realtime.avatar"],
+        "realtime.cli": ["training.face"],
+        "training.face": ["studio.film", "realtime.face.latent"],
+        "studio.film": ["training.face"],
+        "bench.stages": ["export.pack"],
+    }
+    assert layout.wrong_arrows(graph) == [
+        "realtime.audio.ring imports realtime.stream.session",
+        "realtime.audio.mel imports realtime.avatar",
+        "realtime.cli imports training.face",
+        "training.face imports studio.film",
+        "studio.film imports training.face",
+    ]
+    assert layout.circles(graph) == [["studio.film", "training.face"]]
+
+
+def test_relative_imports_are_understood(tmp_path: Path) -> None:
+    file = tmp_path / "render_loop.py"
+    file.write_text("from ..audio.ring import AudioRing\nfrom . import mailbox\ndef f():\n    import numpy.fft\n")
+    found = list(layout.imported(file, "realtime.stream.render_loop"))
+    assert found == ["realtime.audio.ring.AudioRing", "realtime.stream.mailbox", "numpy.fft"]
+
+
+def files_of(place: str) -> dict[str, Path]:
+    return {module: path for module, path in layout.sources().items() if layout.within(module, place)}
 
 
 @pytest.mark.parametrize("place", WITHOUT_TORCH)
 def test_no_torch(place: str) -> None:
-    for path in sources(place):
-        assert not any(within(m, "torch") or within(m, "torchvision") for m in imported(path)), path.relative_to(ROOT)
+    for module, path in files_of(place).items():
+        found = list(layout.imported(path, module))
+        assert not any(layout.within(m, "torch") or layout.within(m, "torchvision") for m in found), module
+
+
+@pytest.mark.parametrize("place", ["realtime"])
+def test_the_same_files_are_another_package_where_they_are_installed(place: str) -> None:
+    """Within realtime/ imports are relative: installed, its name is miravox."""
+    for module, path in files_of(place).items():
+        absolute = [
+            node
+            for node in ast.walk(ast.parse(path.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            and not node.level
+            and (node.module or "").split(".")[0] == place
+            or isinstance(node, ast.Import)
+            and any(a.name.split(".")[0] == place for a in node.names)
+        ]
+        assert not absolute, module
 
 
 def test_the_main_job_loads_no_torch() -> None:
@@ -85,14 +107,10 @@ def test_the_runtime_declares_what_it_imports() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     declared = {re.split(r"[^\w-]", d)[0] for d in project["dependencies"]}
     optional = {"pyaudio", "cuda", "tensorrt"}  # extras `mic`, `gpu`, `tensorrt`
-    modules = {m.split(".")[0] for place in ("run_stream.py", "realtime") for p in sources(place) for m in imported(p)}
-    assert modules - set(sys.stdlib_module_names) - set(PACKAGES) - optional <= declared
+    files = {**files_of("run_stream"), **files_of("realtime")}
+    modules = {name.split(".")[0] for module, path in files.items() for name in layout.imported(path, module)}
+    assert modules - set(sys.stdlib_module_names) - {"realtime"} - optional <= declared
     assert "torch" not in declared
-
-
-def test_nothing_is_installed() -> None:
-    setuptools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
-    assert setuptools == {"packages": [], "py-modules": []}
 
 
 def test_the_main_job_is_short() -> None:
@@ -111,7 +129,8 @@ def test_no_pickles() -> None:
         assert not re.match(rb"\x80[\x02-\x05]", start), f"{path} begins as a pickle"
         assert not (start.startswith(b"PK\x03\x04") and b".pkl" in start), f"{path} holds a pickle"
         if path.suffix == ".py":
-            assert not any(within(m, "pickle") or within(m, "joblib") for m in imported(path)), path
+            found = list(layout.imported(path, path.stem))
+            assert not any(layout.within(m, "pickle") or layout.within(m, "joblib") for m in found), path
 
 
 def test_no_file_is_too_large() -> None:

@@ -22,9 +22,9 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
-from conftest import ROOT
-from realtime.pipeline import Pipeline
+from realtime.face.pipeline import FacePipeline
 from run_stream import main
+from tests.conftest import ROOT
 
 Arguments = list[str | Path]
 Run = Callable[[Arguments], tuple[int, str, str]]
@@ -108,6 +108,7 @@ def test_dry_run_prints_the_resolved_configuration(run: Run) -> None:
         "max_sessions": 3,
         "list_devices": False,
         "dry_run": True,
+        "verbose": False,
     }
     assert not list(Path().iterdir())
 
@@ -142,6 +143,29 @@ def test_help_lists_every_option(capsys: pytest.CaptureFixture[str]) -> None:
 
     for option in re.findall(r"--[a-z-]+", run_stream.__doc__ or ""):
         assert option in out
+
+
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["--version"])
+    assert end.value.code == 0 and re.fullmatch(r"miravox \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("options", [[], ["--verbose"]])
+def test_verbose_shows_why_nvenc_is_off(options: list[str]) -> None:
+    """In a process of its own, whose log it sets up."""
+    code = """
+import sys
+from realtime import cli
+from realtime.stream import encoders
+encoders.probe_nvenc = lambda: "no driver"
+cli._run = lambda config: encoders.VideoEncoder("H264", 512, hardware=True)  # all of a session that matters here
+sys.exit(cli.main(sys.argv[1:]))
+"""
+    done = subprocess.run([sys.executable, "-c", code, *options], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout == ""
+    reason = "miravox: libx264 encodes: NVENC does not work here (no driver)\n"
+    assert done.stderr == (reason if options else "")
 
 
 @pytest.mark.parametrize(
@@ -385,14 +409,14 @@ def test_no_opengl(run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None
 def test_an_interruption_leaves_nothing_behind(
     run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals
 ) -> None:
-    render = Pipeline.render
+    render = FacePipeline.render
 
-    def interrupted(self: Pipeline, frame_index: int) -> av.VideoFrame:
+    def interrupted(self: FacePipeline, frame_index: int) -> av.VideoFrame:
         if frame_index == 3:
             os.kill(os.getpid(), fault)
         return render(self, frame_index)
 
-    monkeypatch.setattr(Pipeline, "render", interrupted)
+    monkeypatch.setattr(FacePipeline, "render", interrupted)
     code, out, err = run(["--source", write_wav(Path("a.wav"), tone(16_000)), "--record", "a.mp4", *SMALL])
     assert (code, out, err) == (130, "", "miravox: interrupted; nothing was written\n")
     assert [path.name for path in Path().iterdir()] == ["a.wav"]

@@ -11,19 +11,22 @@ import av
 import numpy as np
 import pytest
 
-from fake_gpu import FakeGpu, small_networks
-from realtime import gpu, gpu_pipeline, targets
-from realtime.audio_input import Block
-from realtime.audio_ring import AudioRing
+from realtime import targets
+from realtime.audio.block import Block
+from realtime.audio.ring import AudioRing
 from realtime.avatar import Avatar, load_avatar
-from realtime.config import StreamConfig, parse_config
+from realtime.cli import parse_config
+from realtime.config import StreamConfig
 from realtime.errors import MiravoxError
-from realtime.gpu_pipeline import GpuPipeline
-from realtime.pipeline import Pipeline
-from realtime.render_loop import Frame
-from realtime.session import Session
+from realtime.face.pipeline import FacePipeline
+from realtime.frames import Frame
+from realtime.gpu import opened_gpu
+from realtime.gpu import pipeline as gpu_pipeline
+from realtime.gpu.pipeline import GpuPipeline
+from realtime.stream.session import Session
 from realtime.targets import open_pipeline, resolved
 from run_stream import main
+from tests.fake_gpu import FakeGpu, small_networks
 
 
 @pytest.fixture
@@ -31,8 +34,8 @@ def machine(ada: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeG
     """This machine with a driver and a GPU, whose plans are of small networks."""
     fake = FakeGpu(small_networks(load_avatar(ada), tmp_path))
     monkeypatch.setattr(targets, "has_driver", lambda: True)
-    for module in (gpu, gpu_pipeline):
-        monkeypatch.setattr(module, "open_device", fake.open)
+    for module in (opened_gpu, gpu_pipeline):
+        monkeypatch.setattr(module, "open_gpu", fake.open)
     return fake
 
 
@@ -54,11 +57,11 @@ def test_auto_is_tensorrt_where_it_runs(machine: FakeGpu) -> None:
 
 
 def test_auto_is_baked_without_a_driver(
-    machine: FakeGpu, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    machine: FakeGpu, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(targets, "has_driver", lambda: False)
     assert auto().target == "baked"
-    assert capsys.readouterr().err == ""
+    assert caplog.text == ""
     monkeypatch.undo()
     for library, found in (("libc.so.6", True), ("no-such-library.so", False)):
         monkeypatch.setattr(targets, "DRIVER", library)
@@ -76,19 +79,19 @@ def test_auto_is_baked_for_an_avatar_that_is_not_exported(machine: FakeGpu, ada:
     assert auto("--avatar", str(folder)).target == "baked"
 
 
-def test_auto_says_why_a_gpu_is_not_used(machine: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
+def test_auto_says_why_a_gpu_is_not_used(machine: FakeGpu, caplog: pytest.LogCaptureFixture) -> None:
     machine.cuda.fail("cudaGetDeviceCount", 35)
     assert auto().target == "baked"
-    assert "target baked, since tensorrt cannot run here: cudaGetDeviceCount" in capsys.readouterr().err
+    assert "target baked, since tensorrt cannot run here: cudaGetDeviceCount" in caplog.text
 
 
-def test_a_plan_that_cannot_be_built_leaves_auto_baked(machine: FakeGpu, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_plan_that_cannot_be_built_leaves_auto_baked(machine: FakeGpu, caplog: pytest.LogCaptureFixture) -> None:
     def plans(avatar: Avatar, size: int) -> dict[str, bytes]:
         raise MiravoxError("color.onnx", found="no kernel", wanted="a plan", remedy="Update TensorRT.")
 
     machine.plans = plans  # type: ignore[method-assign]
     assert auto().target == "baked"
-    assert "no kernel" in capsys.readouterr().err
+    assert "no kernel" in caplog.text
     machine.cuda.check_leaks()
 
 
@@ -101,7 +104,9 @@ def test_tensorrt_is_never_another_target(machine: FakeGpu, tmp_path: Path, caps
     assert not list(tmp_path.glob("*.mp4*"))
 
 
-@pytest.mark.parametrize(("target", "kind"), [("baked", Pipeline), ("onnx", Pipeline), ("tensorrt", GpuPipeline)])
+@pytest.mark.parametrize(
+    ("target", "kind"), [("baked", FacePipeline), ("onnx", FacePipeline), ("tensorrt", GpuPipeline)]
+)
 def test_each_target_has_its_pipeline(machine: FakeGpu, ada: Path, target: str, kind: type) -> None:
     avatar = load_avatar(ada)
     short = replace(

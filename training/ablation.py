@@ -3,9 +3,9 @@
     python -m training.ablation --dataset DIR --second DIR --encoder build/encoder/encoder.safetensors
         --out build/ablation [--steps N]
 
-The thesis's four combinations hear the film's own voice alone, as there; `voices` hears every other voice with phone
-timings besides (training/voices.py), which is how an avatar is trained here. All take the same number of steps an actor
-on the same pixels. `python -m bench ablation` measures them.
+The thesis's four combinations learn from the film's own voice alone, as there; `voices` learns from every other voice
+with phone timings, too (training/voices.py), which is how an avatar is trained here. All take the same number of steps
+an actor on the same pixels. `python -m bench ablation` measures them.
 """
 
 from __future__ import annotations
@@ -17,16 +17,18 @@ from pathlib import Path
 
 from realtime.errors import MiravoxError
 from training.encoders import load_encoder, lookahead_of
-from training.face import FaceConfig, begin_actors, load_material, train_actors
+from training.face import begin_actors, train_actors
+from training.face_networks import FaceConfig
+from training.material import load_material
 from training.run import open_run
 from training.vgg import load_vgg
 
 STEPS = 800
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
-    """What one training has, as in Table 4.8, and whether it hears other voices."""
+    """What one training has, as in Table 4.8, and whether it learns from other voices."""
 
     actors: int
     noise: bool
@@ -35,11 +37,11 @@ class Variant:
 
 
 VARIANTS = {
-    "x": Variant(1, noise=False, window=1, voices=False),
-    "y": Variant(1, noise=False, window=9, voices=False),
-    "z": Variant(1, noise=True, window=9, voices=False),
-    "w": Variant(2, noise=True, window=9, voices=False),
-    "voices": Variant(1, noise=True, window=9, voices=True),
+    "x": Variant(actors=1, noise=False, window=1, voices=False),
+    "y": Variant(actors=1, noise=False, window=9, voices=False),
+    "z": Variant(actors=1, noise=True, window=9, voices=False),
+    "w": Variant(actors=2, noise=True, window=9, voices=False),
+    "voices": Variant(actors=1, noise=True, window=9, voices=True),
 }
 
 
@@ -61,14 +63,16 @@ def train(
     for name in missing:
         variant = VARIANTS[name]
         changed = replace(
-            config, window=variant.window, latent_noise=config.latent_noise if variant.noise else 0.0,
+            config,
+            window=variant.window,
+            latent_noise=config.latent_noise if variant.noise else 0.0,
             voice_frames=config.voice_frames if variant.voices else 0,
-        )  # fmt: skip
-        heard = materials[: variant.actors]
+        )
+        used = materials[: variant.actors]
         if not variant.voices:
-            heard = [replace(m, voice_loss=None, own_loss=None) for m in heard]
+            used = [replace(m, voice_loss=None, own_loss=None) for m in used]
         open_run(folder / name, changed, resume=True)
-        print(train_actors(changed, begin_actors(changed, folder / name, heard), vgg))
+        print(train_actors(changed, begin_actors(changed, folder / name, used), vgg))
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""What happens to speech between a mouth and the encoder: other voices' noise, rooms, microphones, codecs.
+"""What happens to speech between a mouth and the encoder: noise, rooms, microphones, codecs, other speakers.
 
 Nearly everything works on a piece of waveform, float32 [S] at 16 kHz, and moves nothing in time by more than a few
 milliseconds, so that phone labels stay true; other vocal tracts and masks are made in the mel spectrogram.
@@ -14,22 +14,15 @@ from functools import cache
 import av
 import numpy as np
 from av.audio.frame import AudioFrame
-from numpy.typing import NDArray
 from scipy.signal import fftconvolve, resample
 
-from networks.contract import MEL_BANDS, SAMPLE_RATE
-from realtime.mel import FLOOR_DB, HIGH_HZ, LOW_HZ, MAX_ABS, hz_to_mel, mel_to_hz
+from realtime.arrays import Float64Array, FloatArray
+from realtime.audio.mel import FLOOR_DB, HIGH_HZ, LOW_HZ, MAX_ABS, hz_to_mel, mel_to_hz
+from realtime.contract import MEL_BANDS, SAMPLE_RATE
+from training.noises import SILENT, noise, rms
 
-FloatArray = NDArray[np.float32]
-
-SLOPES = {"white": 0.0, "pink": 0.5, "brown": 1.0}  # of the amplitude over frequency
-# What is mixed in, and how often. Voices and what sounds like them are hardest to tell from the speaker.
-NOISES = {
-    "babble": 0.34, "tones": 0.18, "modulated": 0.14, "clicks": 0.08, "hum": 0.05, "white": 0.07, "pink": 0.08,
-    "brown": 0.06,
-}  # fmt: skip
 OPUS_RATE = 48_000  # what FFmpeg's Opus decoder gives out
-SILENT = 1e-6  # RMS below which there is nothing to scale
+OPUS_DELAY = 104  # samples: the encoder looks 6.5 ms ahead
 
 
 @dataclass(frozen=True)
@@ -49,102 +42,15 @@ class AugmentConfig:
     gain_db: tuple[float, float] = (-30.0, 6.0)
     speed_share: float = 0.5
     speed: tuple[float, float] = (0.85, 1.18)  # pitch and formants move with it
-    pitch: tuple[float, float] = (0.8, 1.25)  # of a stranger, and of the versions of a recording, at the same speed
+    pitch: tuple[float, float] = (0.8, 1.25)  # of another speaker, at the same speed
     vocal_tract: tuple[float, float] = (0.88, 1.14)  # frequencies of a formant over another speaker's
     tilt_db: float = 6.0  # RMS of a random response over the bands
     masked_bands: int = 14  # at most, twice
     masked_frames: int = 4  # at most
 
 
-def rms(sound_S: FloatArray) -> float:
-    """Root mean square, never under SILENT."""
-    return max(float(np.sqrt(np.mean(np.square(sound_S, dtype=np.float64)))), SILENT)
-
-
-def noise(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], config: AugmentConfig) -> FloatArray:
-    """Noise of unit RMS, one of NOISES; babble is made of `voices`."""
-    kind = str(rng.choice(list(NOISES), p=list(NOISES.values())))
-    if kind in SLOPES:
-        spectrum = np.fft.rfft(rng.standard_normal(samples))
-        spectrum /= np.maximum(np.arange(len(spectrum)), 1) ** SLOPES[kind]
-        sound = np.fft.irfft(spectrum, samples).astype(np.float32)
-    elif kind == "hum":
-        sound = hum(rng, samples)
-    elif kind == "clicks":
-        sound = clicks(rng, samples)
-    elif kind == "tones":
-        sound = tones(rng, samples)
-    elif kind == "modulated":
-        sound = modulated(rng, samples)
-    else:
-        sound = babble(rng, samples, voices, int(rng.integers(*config.babble_voices)))
-    return np.asarray(sound / rms(sound), np.float32)
-
-
-def hum(rng: np.random.Generator, samples: int) -> FloatArray:
-    """Mains hum: eight harmonics of 50 or 60 Hz."""
-    hz = rng.choice([50.0, 60.0]) * np.arange(1, 9)[:, None]
-    time = np.arange(samples) / SAMPLE_RATE
-    waves = rng.uniform(0, 1, (8, 1)) * np.sin(2 * np.pi * hz * time + rng.uniform(0, 2 * np.pi, (8, 1)))
-    return np.asarray(waves.sum(0), np.float32)
-
-
-def clicks(rng: np.random.Generator, samples: int) -> FloatArray:
-    """A keyboard: bursts of a few milliseconds, each with a resonance of its own, over a faint hiss."""
-    sound = 0.01 * rng.standard_normal(samples)
-    for at in rng.integers(0, samples, max(1, rng.poisson(rng.uniform(4, 14) * samples / SAMPLE_RATE))):
-        length = min(int(rng.uniform(0.004, 0.025) * SAMPLE_RATE), samples - int(at))
-        time = np.arange(length) / SAMPLE_RATE
-        ring = np.sin(2 * np.pi * rng.uniform(700, 5000) * time) + rng.standard_normal(length)
-        sound[at : at + length] += rng.uniform(0.3, 1) * ring * np.exp(-time / rng.uniform(0.0008, 0.006))
-    return np.asarray(sound, np.float32)
-
-
-def tones(rng: np.random.Generator, samples: int) -> FloatArray:
-    """Sustained music: notes of up to twelve harmonics with vibrato, alone or in chords, legato or apart."""
-    sound = np.zeros(samples, np.float64)
-    at = -int(rng.uniform(0, 1) * SAMPLE_RATE)
-    brightness, vibrato_hz, depth = rng.uniform(0.4, 2.5), rng.uniform(3, 8), rng.uniform(0, 0.015)
-    while at < samples:
-        length = int(rng.uniform(0.12, 1.6) * SAMPLE_RATE)
-        time = np.arange(length) / SAMPLE_RATE
-        attack, release = rng.uniform(0.01, 0.12), rng.uniform(0.05, 0.4)
-        envelope = np.minimum(time / attack, 1) * np.minimum((time[-1] - time) / release, 1)
-        note = np.zeros(length)
-        for _ in range(rng.integers(1, 4)):
-            hz = 55 * 2 ** (rng.integers(0, 49) / 12)
-            phase = 2 * np.pi * hz * time + depth * hz / vibrato_hz * np.sin(2 * np.pi * vibrato_hz * time)
-            for harmonic in range(1, min(12, int(7000 / hz)) + 1):
-                note += rng.uniform(0.2, 1) / harmonic**brightness * np.sin(harmonic * phase + rng.uniform(0, 6.3))
-        first, end = max(0, at), min(samples, at + length)
-        if end > first:
-            sound[first:end] += (note * envelope)[first - at : end - at]
-        at += int(length * rng.uniform(0.5, 1.3))
-    return np.asarray(sound + 1e-3 * rng.standard_normal(samples), np.float32)
-
-
-def modulated(rng: np.random.Generator, samples: int) -> FloatArray:
-    """Wind, traffic, machines, rustling: a band of noise that swells and fades, 1 to 12 times a second."""
-    hz = np.fft.rfftfreq(samples, 1 / SAMPLE_RATE)
-    centre, octaves = 2 ** rng.uniform(7, 12.3), rng.uniform(0.4, 2.5)
-    response = np.exp(-0.5 * (np.log2(np.maximum(hz, 20) / centre) / octaves) ** 2)
-    sound = np.fft.irfft(np.fft.rfft(rng.standard_normal(samples)) * response, samples)
-    knots = rng.uniform(-1, 1, max(3, int(samples / SAMPLE_RATE * rng.uniform(1, 12)) + 2))
-    level_db = rng.uniform(3, 20) * np.interp(np.linspace(0, len(knots) - 1, samples), np.arange(len(knots)), knots)
-    return np.asarray(sound * 10 ** (level_db / 20), np.float32)
-
-
-def babble(rng: np.random.Generator, samples: int, voices: Sequence[FloatArray], count: int) -> FloatArray:
-    """`count` of the voices speaking at once, each equally loud."""
-    sound = np.zeros(samples, np.float32)
-    for _ in range(count):
-        voice = voices[int(rng.integers(len(voices)))]
-        sound += np.resize(np.roll(voice, -int(rng.integers(len(voice)))), samples) / max(rms(voice), 1e-3)
-    return sound
-
-
 def room(rng: np.random.Generator, speech_S: FloatArray, config: AugmentConfig) -> FloatArray:
-    """A room without walls to measure: a dense tail that decays by 60 dB within the reverberation time, a few early
+    """A room of random shape: a dense tail that decays by 60 dB within the reverberation time, a few early
     reflections, the direct sound undelayed.
     """
     seconds = rng.uniform(*config.reverberation_seconds)
@@ -185,14 +91,11 @@ def opus(sound_S: FloatArray, kbit: int) -> FloatArray:
         packets += encoder.encode(frame)
     packets += encoder.encode(None)
     decoded = [f.to_ndarray()[0] for p in packets for f in decoder.decode(p)]
-    heard = np.concatenate(decoded).astype(np.float32)
+    joined = np.concatenate(decoded).astype(np.float32)
     if np.issubdtype(decoded[0].dtype, np.integer):
-        heard /= 32768
-    slow = np.asarray(resample(heard, round(len(heard) * SAMPLE_RATE / OPUS_RATE)), np.float32)
+        joined /= 32768
+    slow = np.asarray(resample(joined, round(len(joined) * SAMPLE_RATE / OPUS_RATE)), np.float32)
     return slow[OPUS_DELAY : OPUS_DELAY + len(sound_S)]
-
-
-OPUS_DELAY = 104  # samples: the encoder looks 6.5 ms ahead
 
 
 def clip(rng: np.random.Generator, sound_S: FloatArray) -> FloatArray:
@@ -215,9 +118,12 @@ def change_pitch(speech_S: FloatArray, factor: float) -> FloatArray:
     graph = av.filter.Graph()
     source = graph.add_abuffer(sample_rate=SAMPLE_RATE, format="flt", layout="mono", time_base=Fraction(1, SAMPLE_RATE))
     nodes = [
-        source, graph.add("asetrate", str(round(SAMPLE_RATE * factor))), graph.add("aresample", str(SAMPLE_RATE)),
-        graph.add("atempo", f"{1 / factor:.6f}"), graph.add("abuffersink"),
-    ]  # fmt: skip
+        source,
+        graph.add("asetrate", str(round(SAMPLE_RATE * factor))),
+        graph.add("aresample", str(SAMPLE_RATE)),
+        graph.add("atempo", f"{1 / factor:.6f}"),
+        graph.add("abuffersink"),
+    ]
     graph.link_nodes(*nodes).configure()
     frame = AudioFrame.from_ndarray(np.ascontiguousarray(speech_S[None], np.float32), format="flt", layout="mono")
     frame.sample_rate, frame.pts = SAMPLE_RATE, 0
@@ -253,13 +159,13 @@ def delay_of(late_S: FloatArray, speech_S: FloatArray, most: int = 640) -> int:
 
 
 @cache
-def band_centres() -> NDArray[np.float64]:
+def band_centres() -> Float64Array:
     """Centres of the mel bands, [80], in mel."""
     low, high = hz_to_mel(np.array([LOW_HZ, HIGH_HZ]))
     return np.asarray(np.linspace(low, high, MEL_BANDS + 2)[1:-1])
 
 
-def other_tract(rng: np.random.Generator, mel_MF: FloatArray, config: AugmentConfig) -> FloatArray:
+def perturb_vocal_tract(rng: np.random.Generator, mel_MF: FloatArray, config: AugmentConfig) -> FloatArray:
     """A mel spectrogram [80, 16] as another vocal tract and another microphone would shape it: all frequencies scaled
     alike (Jaitly and Hinton 2013), and a smooth random response over the bands; the rhythm stays.
     """
@@ -288,7 +194,7 @@ def mask(rng: np.random.Generator, mel_MF: FloatArray, config: AugmentConfig) ->
 def degrade(
     rng: np.random.Generator, speech_S: FloatArray, loudness: float, voices: Sequence[FloatArray], config: AugmentConfig
 ) -> FloatArray:
-    """One piece of speech as somebody else's microphone would have it.
+    """One piece of speech through a room, noise, clipping, a band limit and a codec (each by its share), and a gain.
 
     Args:
         loudness: RMS of the speaker, the reference of the signal-to-noise ratio.
@@ -298,7 +204,7 @@ def degrade(
     if rng.random() < config.room_share:
         sound = room(rng, sound, config)
     if rng.random() < config.noise_share:
-        sound = sound + noise(rng, len(sound), voices, config) * np.float32(
+        sound = sound + noise(rng, len(sound), voices, config.babble_voices) * np.float32(
             loudness * 10 ** (-rng.triangular(*config.snr_db) / 20)
         )
     if rng.random() < config.clip_share:
@@ -310,11 +216,11 @@ def degrade(
     return np.asarray(np.clip(sound * 10 ** (rng.uniform(*config.gain_db) / 20), -1, 1), np.float32)
 
 
-def stranger(
+def as_other_speaker(
     rng: np.random.Generator, speech_S: FloatArray, voices: Sequence[FloatArray], config: AugmentConfig
 ) -> FloatArray:
-    """A whole recording as somebody else would say it at the same time, through somebody else's microphone: nearer to
-    speakers never heard than a recording that an encoder was trained on.
+    """A whole recording as another speaker would say it at the same time, through another microphone: nearer to
+    speakers that an encoder never saw than a recording that it was trained on.
     """
     low, high = np.log(config.pitch)
     return degrade(rng, change_pitch(speech_S, float(np.exp(rng.uniform(low, high)))), rms(speech_S), voices, config)

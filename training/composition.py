@@ -17,25 +17,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 from tqdm import tqdm
 
+from dataset.folder import Dataset, load_dataset
 from networks.composition import COMPOSITIONS, Composition
-from realtime.baked_face import Baked, BakedFace
-from realtime.compositor import layers_of, unit
-from realtime.rasteriser import create_context
-from realtime.resize import resampling, resize
-from training.dataset import Dataset, embed_dataset, load_dataset
+from realtime.arrays import ByteArray, FloatArray, Int64Array
+from realtime.face.baked_face import Baked, BakedFace
+from realtime.face.compositor import layers_of, unit
+from realtime.face.gl import create_context
+from realtime.face.resize import resampling, resize
+from realtime.whole_file import replacing
+from training.embeddings import embed_dataset
 from training.encoders import load_encoder, lookahead_of
-from training.face import load_face
+from training.face_networks import load_face
 from training.inpaint import Inpaint
 from training.run import Checkpoint, log_line, open_run, plot_log
 from training.vgg import load_vgg, vgg_distance
-
-ByteArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -87,10 +87,25 @@ def nearest_sources(dataset: Dataset, targets: list[int], sources: list[int], la
 
 
 def make_pairs(
-    dataset: Dataset, inpaint: Inpaint, latents: NDArray[np.float32], baked: Path, targets: list[int],
-    source_of: dict[int, int], side: int, what: str,
-) -> Pairs:  # fmt: skip
-    """Draws every pair once. The pair of target t uses the source frame source_of.get(t, t)."""
+    dataset: Dataset,
+    inpaint: Inpaint,
+    latents: FloatArray,
+    baked: Path,
+    targets: list[int],
+    source_of: dict[int, int],
+    side: int,
+    what: str,
+) -> Pairs:
+    """Draws every pair once, at the network's size.
+
+    Args:
+        latents: [N, 64], b of every frame of the dataset.
+        baked: folder of the textures that the faces are drawn from.
+        targets: frames; their pairs come in this order.
+        source_of: the source frame of a target, where it is not the target itself.
+        side: of the squares, pixels.
+        what: name of the pairs, for the progress bar.
+    """
     width, height = inpaint.box_size
     face = BakedFace(create_context(), Baked.load(baked), dataset.camera, (width, height))
     rows, columns = resampling(height, side), resampling(width, side)
@@ -118,7 +133,8 @@ def make_pairs(
     return pairs
 
 
-def as_tensors(pairs: Pairs, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor, Tensor]:
+def as_tensors(pairs: Pairs, rows: Int64Array) -> tuple[Tensor, Tensor, Tensor]:
+    """Layers [B, 6, s, s], target [B, 3, s, s] and mask [B, 1, s, s] of some pairs, float32 in [0, 1]."""
     layers, target, mask = (torch.from_numpy(a[rows]).float() / 255 for a in (pairs.layers, pairs.target, pairs.mask))
     return layers, target, mask[:, None]
 
@@ -155,14 +171,20 @@ def contact_sheet(network: Composition, pairs: Pairs, path: Path) -> None:
 
 def train(
     config: CompositionTraining,
+    *,
     dataset_folder: Path,
     encoder_path: Path,
     face_path: Path,
     baked: Path,
     folder: Path,
-    resume: bool,
+    resume: bool = False,
 ) -> Path:
-    """Runs or resumes the training; returns the path of composition.safetensors."""
+    """Runs or resumes the training; returns the path of composition.safetensors.
+
+    Args:
+        baked: folder of the textures that the faces are drawn from.
+        folder: of the run.
+    """
     open_run(folder, config, resume)
     rng = np.random.default_rng(config.seed)
     dataset = load_dataset(dataset_folder)
@@ -225,7 +247,9 @@ def train(
     contact_sheet(network, test, folder / "held_out.png")
     path = folder / "composition.safetensors"
     state = {k: v.half().contiguous() for k, v in network.state_dict().items()}
-    save_file(state, path, {"config": json.dumps(asdict(config)), "figures": json.dumps(evaluate(network, test))})
+    metadata = {"config": json.dumps(asdict(config)), "figures": json.dumps(evaluate(network, test))}
+    with replacing(path) as partial:
+        save_file(state, partial, metadata)
     return path
 
 
@@ -243,13 +267,24 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=CompositionTraining.steps)
     parser.add_argument("--batch", type=int, default=CompositionTraining.batch)
     parser.add_argument(
-        "--patch", type=int, default=CompositionTraining.patch,
+        "--patch",
+        type=int,
+        default=CompositionTraining.patch,
         help="train on squares of so many pixels, a multiple of 16: the dilated network is too slow for whole ones",
-    )  # fmt: skip
+    )
     parser.add_argument("--resume", action="store_true")
     o = parser.parse_args()
     config = CompositionTraining(network=o.network, side=o.side, steps=o.steps, batch=o.batch, patch=o.patch)
-    print(train(config, o.dataset, o.encoder, o.face, o.baked, o.out, o.resume))
+    path = train(
+        config,
+        dataset_folder=o.dataset,
+        encoder_path=o.encoder,
+        face_path=o.face,
+        baked=o.baked,
+        folder=o.out,
+        resume=o.resume,
+    )
+    print(path)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 
 from networks.audio_encoder import FIRST_WEIGHT, WAV2LIP, AudioEncoder, sizes_of
-from networks.contract import DEFAULT_LOOKAHEAD
+from realtime.contract import DEFAULT_LOOKAHEAD
 from realtime.errors import MiravoxError
 from training.foreign import read_state_dict
 
@@ -43,9 +43,11 @@ def load_encoder(path: Path) -> tuple[AudioEncoder, dict[str, object]]:
     odd = sorted(set(state) ^ set(wanted)) or sorted(k for k, v in state.items() if v.shape != wanted[k])
     if odd:
         raise MiravoxError(
-            str(file), found=f"other parameters ({odd[0]})", wanted="an audio encoder",
+            str(file),
+            found=f"other parameters ({odd[0]})",
+            wanted="an audio encoder",
             remedy="Name the encoder.safetensors that training.speech wrote, or an avatar folder.",
-        )  # fmt: skip
+        )
     encoder.load_state_dict(state, strict=False)
     return encoder.eval(), config
 
@@ -72,9 +74,10 @@ def load_wav2lip(path: Path) -> AudioEncoder:
     Raises MiravoxError if the file is missing, is no state dict, or lacks the audio encoder.
     """
     loaded = read_state_dict(
-        path, "a Wav2Lip checkpoint",
+        path,
+        "a Wav2Lip checkpoint",
         "Download wav2lip.pth or wav2lip_gan.pth from its authors, whose licence is for research only.",
-    )  # fmt: skip
+    )
     state = {k.removeprefix("module."): v for k, v in loaded.items()}
     state = {k: v for k, v in state.items() if k.startswith("audio_encoder.")}
     encoder = AudioEncoder(WAV2LIP)
@@ -84,8 +87,10 @@ def load_wav2lip(path: Path) -> AudioEncoder:
     if odd:
         found = f"{odd[0]} of shape {tuple(state[odd[0]].shape)}" if odd[0] in state else f"no {odd[0]}"
         raise MiravoxError(
-            str(path), found=found, wanted="the audio encoder of Wav2Lip",
+            str(path),
+            found=found,
+            wanted="the audio encoder of Wav2Lip",
             remedy="Name the checkpoint of the lip-sync network; SyncNet's has no such encoder.",
-        )  # fmt: skip
+        )
     encoder.load_state_dict(state, strict=False)
     return encoder

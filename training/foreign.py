@@ -25,9 +25,10 @@ def read_state_dict(path: Path, wanted: str, missing: str) -> dict[str, Tensor]:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch and pickle raise many kinds for what is not a checkpoint
         raise MiravoxError(
-            str(path), found=f"a file that is not only tensors ({str(error).splitlines()[0]})",
+            str(path),
+            found=f"a file that is not only tensors ({str(error).splitlines()[0]})",
             wanted=f"{wanted}, which torch.load reads with weights_only=True",
             remedy="Save its state dict alone: torch.save({'state_dict': checkpoint['state_dict']}, path).",
-        ) from error  # fmt: skip
+        ) from error
     state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
     return {str(k): v for k, v in state.items() if isinstance(v, Tensor)}

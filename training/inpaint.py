@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
-from networks.contract import REGIONS
-from training.dataset import Dataset, FaceMaps
-
-FloatArray = NDArray[np.float32]
+from dataset.folder import Dataset
+from realtime.arrays import FloatArray, IntArray
+from realtime.contract import REGIONS
+from training.face_maps import FaceMaps
 
 FEATHER = 4  # pixels over which the mask falls to 0 outside of the region
 MARGIN = 12  # pixels around the region that the box has room for: what the composition network sees of the surroundings
@@ -46,7 +45,7 @@ class Inpaint:
         pixels = self.dataset.camera.project(points, self.dataset.pose[frame])
         return np.stack([pixels.min(0) - MARGIN, pixels.max(0) + MARGIN])
 
-    def box(self, frame: int) -> NDArray[np.int32]:
+    def box(self, frame: int) -> IntArray:
         """Left, top, right, bottom, pixels; of the same size for all frames, and inside the image."""
         corners = self._corners(frame)
         size = np.array(self.box_size)

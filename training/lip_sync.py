@@ -13,18 +13,15 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from PIL import Image
 from scipy.fft import dct, rfft
 from torch import Tensor
 
-from networks.contract import SAMPLE_RATE
 from networks.syncnet import FACE_FRAMES, FACE_SIDE, MFCC_COEFFICIENTS, MFCC_FRAMES, SyncNet
+from realtime.arrays import ByteArray, FloatArray
+from realtime.contract import SAMPLE_RATE
 from realtime.errors import MiravoxError
 from training.foreign import read_state_dict
-
-FloatArray = NDArray[np.float32]
-ByteArray = NDArray[np.uint8]
 
 SHIFTS = 15  # frames that the sound is moved to either side: 0.6 s
 MFCC_PER_FRAME = 4
@@ -33,7 +30,7 @@ PRE_EMPHASIS = 0.97
 CROP_MARGIN = 0.4  # of half the face's side
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LipSync:
     """Lip-sync errors of a clip."""
 
@@ -140,8 +137,8 @@ def lip_sync(mouth_NE: Tensor, sound_NE: Tensor, shifts: int = SHIFTS) -> LipSyn
     The mean distance over all rows is taken for every shift of the sound; the least of them decides.
     """
     padded = F.pad(sound_NE, (0, 0, shifts, shifts))
-    means = torch.stack([
-        F.pairwise_distance(mouth_NE, padded[k : k + len(mouth_NE)]).mean() for k in range(2 * shifts + 1)
-    ])  # fmt: skip
+    means = torch.stack(
+        [F.pairwise_distance(mouth_NE, padded[k : k + len(mouth_NE)]).mean() for k in range(2 * shifts + 1)]
+    )
     best = int(means.argmin())
-    return LipSync(float(means[best]), float(means.median() - means[best]), shifts - best)
+    return LipSync(distance=float(means[best]), confidence=float(means.median() - means[best]), offset=shifts - best)

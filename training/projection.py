@@ -4,9 +4,9 @@ the latent b stays as it is: deformation, colour, what was baked from them, comp
     python -m training.projection --dataset build/dataset --face build/avatar/face/face.safetensors \\
         --before avatars/ada --encoder build/encoder/encoder.safetensors --out build/avatar/projection
 
-Two minutes of film need not be learnt again when the ear changes. The new projection learns the mouth from every voice
-with phone timings, through the deformation network that is there; and on the film's own speech, too, where it also
-learns to say what the old one said, so that b stays where deformation and colour know it.
+Two minutes of film need not be learnt again when the audio encoder changes. The new projection learns the mouth from
+every voice with phone timings, through the deformation network that is there; and on the film's own speech, too, where
+it also learns to give the b that the old one gave, so that b stays where deformation and colour know it.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from dataset.folder import load_dataset
+from dataset.phones import data_folder
 from networks.projection import Projection, ProjectionConfig
 from realtime.errors import MiravoxError
-from training.dataset import embed_dataset, load_dataset
+from training.embeddings import embed_dataset
 from training.encoders import load_encoder, lookahead_of, weights_hash
-from training.face import VoiceLoss, load_face, rest_latent, save_face
-from training.phones import data_folder
+from training.face_networks import load_face, rest_latent, save_face
 from training.run import log_line, open_run, plot_log
+from training.voice_loss import VoiceLoss
 from training.voices import load_voices, own_voice
-
-FloatArray = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -42,7 +41,7 @@ class ProjectionTraining:
     voice_frames: int = 256  # a step
     film_frames: int = 128  # a step
     learning_rate: float = 8e-4
-    stranger_share: float = 2.0  # how often every recording is heard again, at another pitch, through a bad microphone
+    stranger_share: float = 2.0  # how often every recording is embedded again, as of another speaker and microphone
     closure_weight: float = 4.0  # of frames that show P, B or M
     lambda_lips: float = 2.0
     lambda_change: float = 2.0  # of the change of the lip aperture from frame to frame
@@ -53,14 +52,14 @@ class ProjectionTraining:
 
 
 def train(
-    config: ProjectionTraining, dataset_folder: Path, face_path: Path, before: Path, encoder_path: Path, folder: Path
+    config: ProjectionTraining, *, dataset_folder: Path, face_path: Path, before: Path, encoder_path: Path, folder: Path
 ) -> Path:
     """Writes face.safetensors with the new projection and its rest latent into `folder`; returns its path.
 
     Args:
         face_path: the face whose deformation and colour stay.
         before: the encoder that it was trained with, or an avatar that has it.
-        encoder_path: the encoder that the new projection listens to.
+        encoder_path: the encoder whose embeddings the new projection gets.
     """
     open_run(folder, config, resume=False)
     dataset = load_dataset(dataset_folder)
@@ -81,12 +80,17 @@ def train(
     networks.projection.requires_grad_(True)
     averaged = copy.deepcopy(networks.projection).requires_grad_(False)
     voices = load_voices(
-        folder / "voices.safetensors", encoder, lookahead_of(info), dataset.expression_names, data_folder(),
-        config.stranger_share, config.seed + 1,
-    )  # fmt: skip
-    heard = replace(face_config, voice_frames=config.voice_frames, closure_weight=config.closure_weight)
-    voice_loss = VoiceLoss(heard, dataset, voices)
-    own_loss = VoiceLoss(replace(heard, voice_frames=config.film_frames), dataset, own_voice(dataset, windows))
+        folder / "voices.safetensors",
+        encoder,
+        lookahead_of(info),
+        dataset.expression_names,
+        data_folder(),
+        config.stranger_share,
+        config.seed + 1,
+    )
+    voice_config = replace(face_config, voice_frames=config.voice_frames, closure_weight=config.closure_weight)
+    voice_loss = VoiceLoss(voice_config, dataset, voices)
+    own_loss = VoiceLoss(replace(voice_config, voice_frames=config.film_frames), dataset, own_voice(dataset, windows))
     optimizer = torch.optim.Adam(networks.projection.parameters(), config.learning_rate)
     for step in tqdm(range(config.steps), desc="projection", unit="step"):
         rng = np.random.default_rng([config.seed, step])
@@ -109,9 +113,14 @@ def train(
             kept.lerp_(now, 1 - decay)
         if step % 50 == 0:
             log_line(
-                folder, step=step, voices_l1=voices_l1.item(), lips_l1=lips_l1.item(), change_l1=change_l1.item(),
-                own_lips_l1=own_lips_l1.item(), film_l2=film_l2.item(),
-            )  # fmt: skip
+                folder,
+                step=step,
+                voices_l1=voices_l1.item(),
+                lips_l1=lips_l1.item(),
+                change_l1=change_l1.item(),
+                own_lips_l1=own_lips_l1.item(),
+                film_l2=film_l2.item(),
+            )
     plot_log(folder)
     networks.projection = averaged
     rest = rest_latent(networks, dataset, windows)
@@ -135,11 +144,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=ProjectionTraining.seed)
     o = parser.parse_args()
     config = ProjectionTraining(
-        steps=o.steps, stranger_share=o.stranger_share, closure_weight=o.closure_weight, lambda_lips=o.lambda_lips,
-        lambda_film=o.lambda_film, seed=o.seed,
-    )  # fmt: skip
+        steps=o.steps,
+        stranger_share=o.stranger_share,
+        closure_weight=o.closure_weight,
+        lambda_lips=o.lambda_lips,
+        lambda_film=o.lambda_film,
+        seed=o.seed,
+    )
     try:
-        print(train(config, o.dataset, o.face, o.before, o.encoder, o.out))
+        path = train(
+            config,
+            dataset_folder=o.dataset,
+            face_path=o.face,
+            before=o.before,
+            encoder_path=o.encoder,
+            folder=o.out,
+        )
+        print(path)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         raise SystemExit(2) from error

@@ -1,4 +1,4 @@
-"""Trains the readout on a fixed audio encoder: what the encoder tells of phones, for every lookahead.
+"""Trains the readout on a fixed audio encoder: which phones its embeddings tell, for every lookahead.
 
     python -m training.readout --encoder build/encoder/encoder.safetensors --out bench/readout.safetensors
 
@@ -20,12 +20,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from dataset.phones import PHONES, data_folder
 from networks.audio_encoder import AudioEncoder
 from networks.readout import Readout, ReadoutConfig
 from realtime.errors import MiravoxError
+from realtime.whole_file import replacing
 from training.encoders import load_encoder, lookahead_of, weights_hash
-from training.phones import PHONES, data_folder
-from training.speech import phone_loss, viseme_loss
+from training.phone_losses import phone_loss, viseme_loss
 from training.voices import Voices, load_voices
 
 
@@ -39,12 +40,12 @@ class ReadoutTraining:
     weight_decay: float = 3e-2
     closure_weight: float = 2.5  # of P B M: a closure that is missed shows more than one too many
     viseme_weight: float = 1.0
-    stranger_share: float = 2.0  # how often every recording is heard again, as a stranger would say it
+    stranger_share: float = 2.0  # how often every recording is embedded again, as of another speaker and microphone
     seed: int = 0
 
 
 def fit(voices: Voices, config: ReadoutTraining) -> Readout:
-    """Trains the readout on what the encoder makes of the voices."""
+    """Trains the readout on the embeddings of the voices."""
     torch.manual_seed(config.seed)
     rng = np.random.default_rng(config.seed)
     readout = Readout(ReadoutConfig(phones=len(PHONES)))
@@ -69,7 +70,8 @@ def save_readout(readout: Readout, encoder: AudioEncoder, config: ReadoutTrainin
     """float16, with its configuration and the hash of the encoder that it belongs to."""
     path.parent.mkdir(parents=True, exist_ok=True)
     state = {k: v.half().contiguous() for k, v in readout.state_dict().items()}
-    save_file(state, path, {"encoder": weights_hash(encoder), "config": json.dumps(asdict(config))})
+    with replacing(path) as partial:
+        save_file(state, partial, {"encoder": weights_hash(encoder), "config": json.dumps(asdict(config))})
 
 
 def load_readout(path: Path, encoder: AudioEncoder) -> Readout:
@@ -95,9 +97,11 @@ def main() -> None:
     parser.add_argument("--encoder", type=Path, default=Path("build/encoder/encoder.safetensors"))
     parser.add_argument("--out", type=Path, default=Path("build/encoder/readout.safetensors"))
     parser.add_argument(
-        "--voices", type=Path, default=Path("build/encoder/voices.safetensors"),
-        help="what the encoder makes of the training speech: read if it is there, otherwise written",
-    )  # fmt: skip
+        "--voices",
+        type=Path,
+        default=Path("build/encoder/voices.safetensors"),
+        help="embeddings of the training speech: read if they are there, otherwise written",
+    )
     parser.add_argument("--seed", type=int, default=ReadoutTraining.seed)
     o = parser.parse_args()
     config = ReadoutTraining(seed=o.seed)

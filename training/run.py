@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from realtime.errors import MiravoxError
+from realtime.whole_file import replacing
 
 CHECKPOINT = "checkpoint.safetensors"
 CHECKPOINT_SECONDS = 120.0
@@ -28,20 +28,24 @@ def open_run(folder: Path, config: Any, resume: bool) -> None:
     if (folder / CHECKPOINT).exists():
         if not resume:
             raise MiravoxError(
-                str(folder), found="the checkpoint of an earlier run", wanted="an empty folder",
+                str(folder),
+                found="the checkpoint of an earlier run",
+                wanted="an empty folder",
                 remedy="Add --resume to go on with it, or name another folder.",
-            )  # fmt: skip
+            )
         if json.loads(saved.read_text()) != wanted:
             raise MiravoxError(
-                str(saved), found="another configuration than this run's", wanted="the same one, to resume",
+                str(saved),
+                found="another configuration than this run's",
+                wanted="the same one, to resume",
                 remedy="Start with the options of the first run, or name another folder.",
-            )  # fmt: skip
+            )
     folder.mkdir(parents=True, exist_ok=True)
     saved.write_text(json.dumps(wanted, indent=2) + "\n")
 
 
 class Checkpoint:
-    """Modules, an Adam optimizer and the step, saved every few minutes as one safetensors file, replaced atomically."""
+    """Modules, an Adam optimizer and the step, saved every few minutes as one safetensors file, replaced as a whole."""
 
     def __init__(self, folder: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
         self.path = folder / CHECKPOINT
@@ -65,16 +69,17 @@ class Checkpoint:
         return int(tensors["step"])
 
     def save(self, step: int) -> None:
+        """Writes everything; `step` is the one to go on with."""
         tensors = {f"module.{n}.{k}": v for n, m in self.modules.items() for k, v in m.state_dict().items()}
         for index, values in self.optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in values.items()}
         tensors["step"] = torch.tensor(step)
-        partial = self.path.with_suffix(".partial")
-        save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial)
-        os.replace(partial, self.path)
+        with replacing(self.path) as partial:
+            save_file({k: v.contiguous().clone() for k, v in tensors.items()}, partial)
         self.saved_at = time.monotonic()
 
     def save_if_due(self, step: int) -> None:
+        """Saves if the last time is CHECKPOINT_SECONDS ago."""
         if time.monotonic() - self.saved_at > CHECKPOINT_SECONDS:
             self.save(step)
 

@@ -19,248 +19,29 @@ import json
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from safetensors.torch import save_file
-from scipy.fft import next_fast_len
 from torch import Tensor
 from tqdm import tqdm
 
+from dataset.phones import PHONES, UNIT, VISEME_OF_PHONE, data_folder, load_utterances
 from networks.audio_encoder import AudioEncoder
-from networks.contract import (
-    DEFAULT_LOOKAHEAD,
-    EMBEDDINGS,
-    LOOKAHEAD_STEP,
-    SAMPLE_RATE,
-    SAMPLES_PER_FRAME,
-    WINDOW_SAMPLES,
-)
-from networks.readout import LOOKAHEADS
 from networks.speech_heads import SpeechHeads
+from realtime.arrays import BoolArray
+from realtime.contract import LOOKAHEAD_STEP
 from realtime.errors import MiravoxError
-from realtime.mel import mel_of_windows, windows_of_take
-from realtime.sound_file import read_speech
-from studio.speech_curves import ARTICULATORS, OPENING, expression_curves
-from training.augment import AugmentConfig, change_pitch, change_speed, degrade, mask, noise, other_tract, rms
+from realtime.whole_file import replacing
+from training.embeddings import encode_recording
 from training.encoders import load_encoder, load_wav2lip
-from training.phones import (
-    LIPS_TOGETHER,
-    PHONES,
-    UNIT,
-    VISEME_OF_PHONE,
-    VISEMES,
-    Utterance,
-    data_folder,
-    load_utterances,
-)
+from training.phone_losses import phone_loss, viseme_loss, visemes_of
 from training.run import Checkpoint, log_line, open_run, plot_log
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
-
-BORDER_UNITS = 4  # labels (10 ms): nearer to a silence's border, presence is not judged
-CLOSED_CM = 0.15  # lip opening over rest under which a mouth counts as closed
-MARGIN = WINDOW_SAMPLES + max(LOOKAHEADS)  # samples of silence before and after a recording
-NOISE_SECONDS = 10  # of a recording without speech
-SPREAD = {"mouthStretch": 1.0, "mouthSmile": 1.0, "mouthPucker": -1.0, "mouthFunnel": -1.0}  # width of the mouth
-LABEL_JITTER = (0.2, 0.6, 0.2)  # weight of the labels 10 ms before, at, and 10 ms after: alignments err by as much
-
-
-@dataclass(frozen=True)
-class SpeechConfig:
-    """Everything that decides the result of a run."""
-
-    lookahead_samples: int = DEFAULT_LOOKAHEAD
-    steps: int = 9000
-    batch: int = 128  # windows, each of another moment
-    epoch: int = 600  # steps after which every recording is degraded anew
-    learning_rate: float = 2e-3
-    weight_decay: float = 3e-2
-    label_smoothing: float = 0.05
-    closure_weight: float = 2.5  # of P B M in the losses: a closure that is missed shows more than one too many
-    viseme_weight: float = 0.5
-    ahead_weight: float = 0.4
-    presence_weight: float = 0.7
-    articulation_weight: float = 1.0
-    noise_only_share: float = 0.08  # of the recordings, without speech
-    masked_share: float = 0.4  # windows that lack bands and frames
-    tract_share: float = 0.6  # windows heard through another vocal tract and microphone
-    pitches: int = 4  # versions of every recording with another pitch
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    source: str = ""  # name of the Wav2Lip checkpoint whose convolutions are used as they are
-    init: str = ""  # name of the avatar or run whose encoder the training begins with
-    seed: int = 0
-
-
-@dataclass(frozen=True)
-class Corpus:
-    """Utterances in memory. Labels are for every 10 ms; `versions` holds each recording, and it at other pitches."""
-
-    versions: list[list[FloatArray]]
-    phones: list[IntArray]
-    articulation: list[FloatArray]  # [n, 3]: opening (cm), width, closed (0 or 1)
-
-    near_border: list[NDArray[np.bool_]]  # near_border(phones)
-
-    @property
-    def speech(self) -> list[FloatArray]:
-        return [v[0] for v in self.versions]
-
-
-def load_corpus(utterances: list[Utterance], data: Path) -> Corpus:
-    versions, phones, articulation = [], [], []
-    for utterance in tqdm(utterances, desc="reading speech", unit="file"):
-        versions.append([read_speech(utterance.path(data)).samples])
-        phones.append(utterance.phone_indices())
-        articulation.append(mouth_shape(utterance, len(phones[-1])))
-    return Corpus(versions, phones, articulation, [near_border(p) for p in phones])
-
-
-def add_pitches(corpus: Corpus, config: SpeechConfig) -> None:
-    """Adds versions of every recording with other pitches and vocal tracts: more speakers than there are."""
-    rng = np.random.default_rng(config.seed)
-    for versions in tqdm(corpus.versions, desc="other pitches", unit="file"):
-        # One lower and one higher, and so on.
-        for k in range(config.pitches):
-            low, high = np.log(config.augment.pitch)
-            factor = float(np.exp(rng.uniform(low, low / 4) if k % 2 == 0 else rng.uniform(high / 4, high)))
-            versions.append(change_pitch(versions[0], factor))
-
-
-def mouth_shape(utterance: Utterance, units: int) -> FloatArray:
-    """ARTICULATION of the studio's actor saying it, [units, 3], every 10 ms."""
-    curves = expression_curves(utterance.phones, units, ARTICULATORS, instants_per_frame=1)
-    aperture = curves @ np.array([OPENING[a] for a in ARTICULATORS], np.float32)
-    width = curves @ np.array([SPREAD.get(a, 0.0) for a in ARTICULATORS], np.float32)
-    return np.stack([aperture, width, aperture < CLOSED_CM], 1).astype(np.float32)
-
-
-def near_border(phones: IntArray) -> NDArray[np.bool_]:
-    """Which labels lie so near to a silence's begin or end that nobody can say whether somebody speaks."""
-    border = np.flatnonzero(np.diff((phones > 0).astype(int)) != 0) + 1
-    near = np.zeros(len(phones), bool)
-    for at in border:
-        near[max(0, at - BORDER_UNITS) : at + BORDER_UNITS] = True
-    return near
-
-
-@dataclass(frozen=True)
-class Degraded:
-    """Every recording as somebody else's microphone had it, for one epoch, and recordings of noise alone."""
-
-    sound: list[FloatArray]  # MARGIN samples of the surroundings before and after
-    speed: list[float]  # by which a recording is faster than its labels
-    source: list[int]  # index of the recording in the corpus; -1: noise alone
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        lengths = np.array([len(s) for s in self.sound], np.float64)
-        return np.asarray(lengths / lengths.sum())
-
-
-def degrade_corpus(config: SpeechConfig, corpus: Corpus, epoch: int) -> Degraded:
-    """The same for the same seed and epoch."""
-    rng = np.random.default_rng([config.seed, 1, epoch])
-    voices, degraded = corpus.speech, Degraded([], [], [])
-    for i, versions in enumerate(corpus.versions):
-        speech = versions[rng.integers(len(versions))]
-        speed = float(rng.uniform(*config.augment.speed)) if rng.random() < config.augment.speed_share else 1.0
-        # Lengths that a Fourier transform takes quickly.
-        heard = np.pad(speech, (0, next_fast_len(len(speech)) - len(speech)))
-        fast = change_speed(heard, next_fast_len(round(len(heard) / speed)) if speed != 1 else len(heard))
-        after = next_fast_len(len(fast) + 2 * MARGIN) - len(fast) - MARGIN
-        degraded.sound.append(degrade(rng, np.pad(fast, (MARGIN, after)), rms(speech), voices, config.augment))
-        degraded.speed.append(len(heard) / len(fast))
-        degraded.source.append(i)
-    count = round(config.noise_only_share / (1 - config.noise_only_share) * len(voices))
-    for _ in range(count):
-        level = 10 ** (rng.uniform(-70, -20) / 20) * (rng.random() > 0.1)
-        sound = noise(rng, NOISE_SECONDS * SAMPLE_RATE, voices, config.augment) * np.float32(level)
-        if rng.random() < 0.5:
-            sound = degrade(rng, sound, rms(sound), voices, config.augment)
-        degraded.sound.append(sound)
-        degraded.speed.append(1.0)
-        degraded.source.append(-1)
-    return degraded
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A step's input and truth: B windows.
-
-    Labels at the encoder's own lookahead come first, then those at each of LOOKAHEADS.
-    """
-
-    mel: Tensor  # [B, 1, 80, 16]
-    phones: Tensor  # int64 [B, 1 + 6, 3]: the labels 10 ms before, at and 10 ms after
-    presence: Tensor  # [B] 0 or 1
-    judged: Tensor  # [B] 0 where presence is uncertain
-    articulation: Tensor  # [B, 3]
-
-
-def training_batch(config: SpeechConfig, corpus: Corpus, degraded: Degraded, step: int) -> Batch:
-    """Windows of random moments of random recordings; the same for the same seed and step."""
-    rng = np.random.default_rng([config.seed, 0, step])
-    backward = np.array([config.lookahead_samples, *LOOKAHEADS])
-    count = config.batch
-    windows = np.zeros((count, WINDOW_SAMPLES), np.float32)
-    phones = np.zeros((count, len(backward), 3), np.int64)
-    presence, judged = np.zeros(count, np.float32), np.ones(count, np.float32)
-    articulation = np.tile(np.array([0, 0, 1], np.float32), (count, 1))  # at rest
-    weights = degraded.weights
-    for row, k in enumerate(rng.choice(len(weights), count, p=weights)):
-        sound, i = degraded.sound[k], degraded.source[k]
-        end = int(rng.integers(WINDOW_SAMPLES, len(sound) + 1))
-        windows[row] = sound[end - WINDOW_SAMPLES : end]
-        if i < 0:
-            continue
-        labels = corpus.phones[i]
-        unit = np.floor((end - MARGIN - backward) * degraded.speed[k] / UNIT).astype(int)
-        around = unit[:, None] + np.arange(-1, 2)
-        inside = (around >= 0) & (around < len(labels))
-        phones[row] = np.where(inside, labels[np.clip(around, 0, len(labels) - 1)], 0)
-        presence[row] = phones[row, 0, 1] > 0
-        if 0 <= unit[0] < len(labels):
-            judged[row] = not corpus.near_border[i][unit[0]]
-            articulation[row] = corpus.articulation[i][unit[0]]
-    mel = mel_of_windows(windows)
-    for one in mel:
-        if rng.random() < config.tract_share:
-            one[:] = other_tract(rng, one, config.augment)
-        if rng.random() < config.masked_share:
-            mask(rng, one, config.augment)
-    return Batch(*(torch.from_numpy(x) for x in (mel[:, None], phones, presence, judged, articulation)))
-
-
-def phone_loss(logits: Tensor, labels: Tensor, closure_weight: float, smoothing: float) -> Tensor:
-    """Cross entropy; logits [..., P], labels [..., 3] with the weights LABEL_JITTER; P, B and M weigh
-    `closure_weight`.
-    """
-    logits, labels = logits.reshape(-1, logits.shape[-1]), labels.reshape(-1, 3)
-    target = torch.zeros_like(logits).scatter_add_(1, labels, torch.tensor(LABEL_JITTER).expand(len(labels), 3))
-    weight = torch.tensor([closure_weight if p in LIPS_TOGETHER else 1.0 for p in PHONES])
-    return F.cross_entropy(logits, target, weight, label_smoothing=smoothing)
-
-
-def viseme_loss(logits: Tensor, labels: Tensor, closure_weight: float) -> Tensor:
-    """Cross entropy of the phones' sums by viseme; arguments as of phone_loss, of the labels the middle one counts."""
-    viseme = visemes_of(logits.softmax(-1)).clamp_min(1e-6).log()
-    truth = torch.from_numpy(VISEME_OF_PHONE)[labels[..., 1]]
-    weight = torch.ones(len(VISEMES))
-    weight[VISEME_OF_PHONE[PHONES.index("P")]] = closure_weight
-    return F.nll_loss(viseme.flatten(0, -2), truth.flatten(), weight)
-
-
-def visemes_of(probability: Tensor) -> Tensor:
-    """Phone probabilities [..., 40] -> viseme probabilities [..., 13]."""
-    sums = torch.zeros(len(PHONES), len(VISEMES))
-    sums[torch.arange(len(PHONES)), torch.from_numpy(VISEME_OF_PHONE)] = 1
-    return probability @ sums
+from training.speech_batches import Batch, SpeechConfig, degrade_corpus, training_batch
+from training.speech_corpus import Corpus, add_pitches, load_corpus, near_border
 
 
 def losses(config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, batch: Batch) -> dict[str, Tensor]:
@@ -278,27 +59,6 @@ def losses(config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, batc
     }
 
 
-@dataclass(frozen=True)
-class Heard:
-    """What an encoder makes of one recording: a row for every frame whose moment lies within it."""
-
-    windows: FloatArray  # [frames, 9, 512]
-    presence: FloatArray  # [frames], at the encoder's own lookahead
-    ends: IntArray  # [frames]: the sample at which each window ends
-
-
-@torch.no_grad()
-def hear(encoder: AudioEncoder, speech: FloatArray) -> Heard:
-    """Embeds every frame from the first that hears anything to the last, as the live code does."""
-    encoder.eval()
-    frames = -(-(len(speech) + max(LOOKAHEADS)) // SAMPLES_PER_FRAME)
-    reach = EMBEDDINGS - 1
-    mel = torch.from_numpy(mel_of_windows(windows_of_take(speech, frames + reach, 0, -reach))[:, None])
-    embedding, presence = (torch.cat(x).numpy() for x in zip(*(encoder(m) for m in mel.split(256)), strict=True))
-    windows = np.stack([embedding[k : k + EMBEDDINGS] for k in range(frames)])
-    return Heard(windows, presence[reach:, 0], SAMPLES_PER_FRAME * np.arange(frames))
-
-
 @torch.no_grad()
 def evaluate(
     config: SpeechConfig, encoder: AudioEncoder, heads: SpeechHeads, corpus: Corpus, every: int = 1
@@ -307,12 +67,12 @@ def evaluate(
     lookahead.
     """
     heads.eval()
-    right: dict[str, list[NDArray[np.bool_]]] = {}
+    right: dict[str, list[BoolArray]] = {}
     for speech, phones in zip(corpus.speech[::every], corpus.phones[::every], strict=True):
-        heard = hear(encoder, speech)
-        moment = heard.ends - config.lookahead_samples
+        encoded = encode_recording(encoder, speech)
+        moment = encoded.ends - config.lookahead_samples
         inside = (moment >= 0) & (moment < len(speech))
-        probability = heads(torch.from_numpy(heard.windows[inside, -1]))[0].softmax(1)
+        probability = heads(torch.from_numpy(encoded.windows[inside, -1]))[0].softmax(1)
         unit = moment[inside] // UNIT
         truth = phones[unit]
         viseme, viseme_truth = visemes_of(probability).numpy().argmax(1), VISEME_OF_PHONE[truth]
@@ -320,14 +80,18 @@ def evaluate(
         right.setdefault("phone", []).append(probability.numpy().argmax(1) == truth)
         right.setdefault("viseme", []).append(viseme == viseme_truth)
         right.setdefault("closure_recall", []).append(viseme[viseme_truth == 1] == 1)
-        right.setdefault("presence", []).append(((heard.presence[inside] > 0.5) == (truth > 0))[sure])
+        right.setdefault("presence", []).append(((encoded.presence[inside] > 0.5) == (truth > 0))[sure])
     return {name: float(np.concatenate(values).mean()) for name, values in right.items()}
 
 
 def train(
-    config: SpeechConfig, folder: Path, data: Path, resume: bool = False, source: Path | None = None,
+    config: SpeechConfig,
+    folder: Path,
+    data: Path,
+    resume: bool = False,
+    source: Path | None = None,
     init: Path | None = None,
-) -> Path:  # fmt: skip
+) -> Path:
     """Runs or resumes the training; returns the path of the encoder's weights.
 
     Args:
@@ -345,7 +109,7 @@ def train(
     encoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a tenth faster on a CPU
     utterances = load_utterances(data)
     corpus = load_corpus([u for u in utterances if not u.held_out], data)
-    add_pitches(corpus, config)
+    add_pitches(corpus, config.pitches, config.augment.pitch, config.seed)
     held_out = load_corpus([u for u in utterances if u.held_out and u.corpus == "librispeech"], data)
 
     trained = [p for p in (*encoder.parameters(), *heads.parameters()) if p.requires_grad]
@@ -354,23 +118,26 @@ def train(
     first = checkpoint.load()
     started = time.monotonic()
     factors = {
-        "phone": 1.0, "viseme": config.viseme_weight, "ahead": config.ahead_weight,
-        "presence": config.presence_weight, "articulation": config.articulation_weight,
-    }  # fmt: skip
+        "phone": 1.0,
+        "viseme": config.viseme_weight,
+        "ahead": config.ahead_weight,
+        "presence": config.presence_weight,
+        "articulation": config.articulation_weight,
+    }
 
-    # A thread of its own for the sound of the next epoch, and one for the next batch.
-    with ThreadPoolExecutor(1) as microphone, ThreadPoolExecutor(1) as reader:
-        heard = degrade_corpus(config, corpus, first // config.epoch)
-        next_heard = microphone.submit(degrade_corpus, config, corpus, first // config.epoch + 1)
-        coming = reader.submit(training_batch, config, corpus, heard, first)
+    # While a step runs, one thread degrades the corpus for the next epoch, and another makes the next batch.
+    with ThreadPoolExecutor(1) as degrading, ThreadPoolExecutor(1) as batching:
+        degraded = degrade_corpus(config, corpus, first // config.epoch)
+        next_degraded = degrading.submit(degrade_corpus, config, corpus, first // config.epoch + 1)
+        next_batch = batching.submit(training_batch, config, corpus, degraded, first)
         for step in tqdm(
             range(first, config.steps), initial=first, total=config.steps, desc="audio encoder", unit="step"
         ):
-            batch = coming.result()
+            batch = next_batch.result()
             if (step + 1) % config.epoch == 0:
-                heard = next_heard.result()
-                next_heard = microphone.submit(degrade_corpus, config, corpus, (step + 1) // config.epoch + 1)
-            coming = reader.submit(training_batch, config, corpus, heard, step + 1)
+                degraded = next_degraded.result()
+                next_degraded = degrading.submit(degrade_corpus, config, corpus, (step + 1) // config.epoch + 1)
+            next_batch = batching.submit(training_batch, config, corpus, degraded, step + 1)
 
             # Learning rate: a twentieth of the run to rise, then a cosine to nothing.
             progress = step / config.steps
@@ -409,7 +176,8 @@ def _save(
     figures = evaluate(config, encoder, heads, held_out)
     path = folder / "encoder.safetensors"
     state = {k: v.half().contiguous() for k, v in encoder.state_dict().items() if not k.endswith("num_batches_tracked")}
-    save_file(state, path, {"config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures)})
+    with replacing(path) as partial:
+        save_file(state, partial, {"config": json.dumps(asdict(config)), "held_out_figures": json.dumps(figures)})
     print(
         json.dumps(
             {"encoder": str(path), "seconds_this_run": round(seconds), **{k: round(v, 4) for k, v in figures.items()}}
@@ -438,14 +206,19 @@ def main() -> None:
     try:
         if options.lookahead_samples % LOOKAHEAD_STEP or options.lookahead_samples < 0:
             raise MiravoxError(
-                "--lookahead-samples", found=str(options.lookahead_samples),
-                wanted=f"a multiple of {LOOKAHEAD_STEP}, 0 or more", remedy="1800 is the default.",
-            )  # fmt: skip
+                "--lookahead-samples",
+                found=str(options.lookahead_samples),
+                wanted=f"a multiple of {LOOKAHEAD_STEP}, 0 or more",
+                remedy="1800 is the default.",
+            )
         config = SpeechConfig(
-            lookahead_samples=options.lookahead_samples, steps=options.steps, seed=options.seed,
+            lookahead_samples=options.lookahead_samples,
+            steps=options.steps,
+            seed=options.seed,
             learning_rate=options.learning_rate,
-            source=options.source.name if options.source else "", init=options.init.name if options.init else "",
-        )  # fmt: skip
+            source=options.source.name if options.source else "",
+            init=options.init.name if options.init else "",
+        )
         train(config, options.out, data_folder(), options.resume, options.source, options.init)
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)

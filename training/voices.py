@@ -1,6 +1,8 @@
-"""Many voices as an encoder hears them, and how the actor would say what they say: geometry that needs no film, since
-the studio's curves exist for every recording with phone timings. Trained on one voice alone, the projection mishears
-the others.
+"""Embeddings of many voices, and how the actor's mouth would move to them: geometry that needs no film, since the
+studio's curves exist for every recording with phone timings. A projection that was trained on one voice alone fails on
+others.
+
+Every recording is embedded once as it is, and again as of other speakers (augment.as_other_speaker).
 
 Shape letters: R frames of all recordings, C expression shapes, N embeddings.
 """
@@ -16,51 +18,55 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from tqdm import tqdm
 
+from dataset.folder import Dataset
+from dataset.phones import LIPS_TOGETHER, UNIT, load_utterances
+from dataset.speech_curves import expression_curves
 from networks.audio_encoder import AudioEncoder
-from networks.contract import EMBEDDING, EMBEDDINGS, SAMPLES_PER_FRAME
 from networks.readout import LOOKAHEADS
-from realtime.sound_file import read_speech
-from studio.speech_curves import expression_curves
-from training.augment import AugmentConfig, stranger
-from training.dataset import Dataset, embed_speech
+from realtime.arrays import BoolArray, FloatArray, Int64Array
+from realtime.audio.sound_file import read_speech
+from realtime.contract import EMBEDDING, EMBEDDINGS, SAMPLES_PER_FRAME
+from realtime.whole_file import replacing
+from training.augment import AugmentConfig, as_other_speaker
+from training.embeddings import embed_speech
 from training.encoders import weights_hash
-from training.phones import LIPS_TOGETHER, UNIT, load_utterances
-
-FloatArray = NDArray[np.float32]
-IntArray = NDArray[np.int64]
 
 TOLERANCE_UNITS = 2  # of 10 ms: a frame this near to P, B or M shows it
-PHASE_UNITS = 2  # a stranger's recording begins half a frame later: other moments of the same speech
+PHASE_UNITS = 2  # a perturbed recording begins half a frame later: other moments of the same speech
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Voices:
     """Embeddings of recordings that were trained on, and the mouth of every frame."""
 
     embeddings: NDArray[np.float16]  # [N, 512], each recording after the eight that precede its first frame
-    newest: IntArray  # [R], index of each frame's newest embedding
+    newest: Int64Array  # [R], index of each frame's newest embedding
     expression: FloatArray  # [R, C]
-    together: NDArray[np.bool_]  # [R], whether the frame shows P, B or M
+    together: BoolArray  # [R], whether the frame shows P, B or M
     phones: NDArray[np.int8]  # [R, 6, 3]: LOOKAHEADS before the window's end, and 10 ms before and after that
 
     def save(self, path: Path, made_with: dict[str, str]) -> None:
-        """Writes it to a file that says which encoder and strangers these embeddings are of."""
-        save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, path, made_with)
+        """Writes it to a file whose metadata say which encoder and perturbation the embeddings are of."""
+        with replacing(path) as partial:
+            save_file({name: np.ascontiguousarray(value) for name, value in vars(self).items()}, partial, made_with)
 
-    def windows(self, rows: IntArray) -> FloatArray:
+    def windows(self, rows: Int64Array) -> FloatArray:
         """A_TE of some frames, [len(rows), 9, 512], oldest first."""
         back = np.arange(1 - EMBEDDINGS, 1)
         return np.asarray(self.embeddings[self.newest[rows][:, None] + back], np.float32)
 
 
 def load_voices(
-    cache: Path, encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path,
-    stranger_share: float, seed: int,
-) -> Voices:  # fmt: skip
-    """The voices of an earlier run with the same encoder, strangers and seed, from `cache`; otherwise embeds them, and
-    writes `cache`.
-
-    Without `expression_names` there is no expression.
+    cache: Path,
+    encoder: AudioEncoder,
+    lookahead_samples: int,
+    expression_names: tuple[str, ...],
+    data: Path,
+    stranger_share: float,
+    seed: int,
+) -> Voices:
+    """The voices of an earlier run with the same encoder, share and seed, from the file `cache`; otherwise embeds them,
+    and writes `cache`. Arguments as of embed_voices.
     """
     made_with = {"encoder": weights_hash(encoder), "strangers": f"{stranger_share}, seed {seed}"}
     if cache.is_file():
@@ -75,11 +81,19 @@ def load_voices(
 
 
 def embed_voices(
-    encoder: AudioEncoder, lookahead_samples: int, expression_names: tuple[str, ...], data: Path, stranger_share: float,
+    encoder: AudioEncoder,
+    lookahead_samples: int,
+    expression_names: tuple[str, ...],
+    data: Path,
+    stranger_share: float,
     seed: int,
-) -> Voices:  # fmt: skip
-    """Embeds every recording that may be trained on, and again, `stranger_share` times on average, as strangers would
-    say it.
+) -> Voices:
+    """Embeds every recording that may be trained on.
+
+    Args:
+        expression_names: shapes of the face model whose weights are wanted; none: no expression.
+        data: the data folder.
+        stranger_share: how often, on average, each is embedded again as of another speaker.
     """
     rng = np.random.default_rng(seed)
     utterances = [u for u in load_utterances(data) if not u.held_out]
@@ -87,14 +101,14 @@ def embed_voices(
     times = int(stranger_share) + (rng.random(len(utterances)) < stranger_share % 1)
     again = np.repeat(np.arange(len(utterances)), times)
     config = AugmentConfig()
-    embeddings, newest, expression, together, phones_heard = [], [], [], [], []
+    embeddings, newest, expression, together, spoken = [], [], [], [], []
     count, reach = 0, EMBEDDINGS - 1
     jobs = [(i, False) for i in range(len(utterances))] + [(int(i), True) for i in again]
-    for i, strange in tqdm(jobs, desc="embedding voices", unit="recording"):
+    for i, perturbed in tqdm(jobs, desc="embedding voices", unit="recording"):
         utterance, speech, phase = utterances[i], speeches[i], 0
-        if strange:
+        if perturbed:
             phase = PHASE_UNITS
-            speech = stranger(rng, speech, speeches, config)[phase * UNIT :]
+            speech = as_other_speaker(rng, speech, speeches, config)[phase * UNIT :]
         frames = len(speech) // SAMPLES_PER_FRAME
         phones = tuple((p, s - phase, d) for p, s, d in utterance.phones)
         embeddings.append(embed_speech(encoder, speech, frames + reach, lookahead_samples, -reach).astype(np.float16))
@@ -102,34 +116,43 @@ def embed_voices(
         expression.append(expression_curves(phones, frames, expression_names))
         together.append(shows_closure(phones, frames))
         ends = SAMPLES_PER_FRAME * np.arange(frames) + lookahead_samples + phase * UNIT
-        phones_heard.append(phones_before(ends, utterance.phone_indices()))
+        spoken.append(phones_before(ends, utterance.phone_indices()))
         count += frames + reach
     return Voices(
-        np.concatenate(embeddings), np.concatenate(newest), np.concatenate(expression), np.concatenate(together),
-        np.concatenate(phones_heard),
-    )  # fmt: skip
+        embeddings=np.concatenate(embeddings),
+        newest=np.concatenate(newest),
+        expression=np.concatenate(expression),
+        together=np.concatenate(together),
+        phones=np.concatenate(spoken),
+    )
 
 
 def own_voice(dataset: Dataset, windows: FloatArray) -> Voices:
-    """The film's own speech, of its training takes, as training/voices.py has that of others."""
+    """The film's own speech, of its training takes, as Voices.
+
+    Args:
+        windows: [N, 9, 512], A_TE of every frame of the dataset.
+    """
     trained = [t for t in dataset.takes if not t.held_out]
     frames = np.concatenate([np.arange(t.first, t.end) for t in trained])
     together = np.concatenate([shows_closure(t.phones, t.frames) for t in trained])
     return Voices(
-        windows[frames].reshape(-1, EMBEDDING).astype(np.float16),
-        EMBEDDINGS * np.arange(len(frames)) + EMBEDDINGS - 1, dataset.expression[frames].astype(np.float32), together,
-        np.zeros((len(frames), len(LOOKAHEADS), 3), np.int8),
-    )  # fmt: skip
+        embeddings=windows[frames].reshape(-1, EMBEDDING).astype(np.float16),
+        newest=EMBEDDINGS * np.arange(len(frames)) + EMBEDDINGS - 1,
+        expression=dataset.expression[frames].astype(np.float32),
+        together=together,
+        phones=np.zeros((len(frames), len(LOOKAHEADS), 3), np.int8),
+    )
 
 
-def phones_before(ends: IntArray, labels: IntArray) -> NDArray[np.int8]:
+def phones_before(ends: Int64Array, labels: Int64Array) -> NDArray[np.int8]:
     """Phones [len(ends), 6, 3] at LOOKAHEADS before the samples `ends`, and 10 ms before and after; silence outside."""
     unit = ((ends[:, None] - np.array(LOOKAHEADS)) // UNIT)[..., None] + np.arange(-1, 2)
     inside = (unit >= 0) & (unit < len(labels))
     return np.where(inside, labels[np.clip(unit, 0, len(labels) - 1)], 0).astype(np.int8)
 
 
-def shows_closure(phones: tuple[tuple[str, int, int], ...], frames: int) -> NDArray[np.bool_]:
+def shows_closure(phones: tuple[tuple[str, int, int], ...], frames: int) -> BoolArray:
     """Which frames [frames] lie within P, B or M, or nearer to it than TOLERANCE_UNITS."""
     shown = np.zeros(frames, bool)
     for phone, start, duration in phones:

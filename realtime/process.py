@@ -1,0 +1,21 @@
+"""What a process that renders sets for all of itself, once, where it starts: never in a constructor."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from threadpoolctl import threadpool_limits
+
+SWITCH_INTERVAL_SECONDS = 0.0005  # of Python's lock: a busy thread must not hold up the event loop
+
+
+def prepare_process() -> None:
+    """Suits this process to frames that are made on few cores; call it before anything is drawn.
+
+    OpenGL, ONNX Runtime, the codecs and numpy share the cores: helper threads in all of them get in each other's way.
+    So Mesa's software renderer draws on the calling thread (unless LP_NUM_THREADS is set), and numpy multiplies there.
+    """
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    threadpool_limits(1, user_api="blas")
+    sys.setswitchinterval(SWITCH_INTERVAL_SECONDS)
