@@ -35,8 +35,8 @@ def load(avatar: str | os.PathLike[str] = "ada", *, target: str = "auto") -> Ava
             TensorRT are, else baked.
 
     Nothing is drawn and no network is loaded yet. Nothing of the process is changed either: a program that renders on
-    few cores does well to set the environment variable LP_NUM_THREADS to 0 before it starts, so that Mesa's software
-    OpenGL draws without helper threads.
+    few cores does well to set the environment variables LP_NUM_THREADS=0 and OPENBLAS_NUM_THREADS=1 before it starts,
+    so that Mesa's software OpenGL and NumPy work without helper threads.
 
     Raises MiravoxError if there is no such avatar, its folder is not valid, or it is not exported for the target.
     """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+import numpy  # noqa: F401  its BLAS can only be limited once it is loaded
 from threadpoolctl import threadpool_limits
 
 SWITCH_INTERVAL_SECONDS = 0.0005  # of Python's lock: a busy thread must not hold up the event loop
