@@ -4,61 +4,25 @@ golden frames.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from realtime.audio.block import Block
 from realtime.audio.ring import AudioRing
-from realtime.audio.sound_file import read_speech
-from realtime.avatar import Avatar, load_avatar
-from realtime.contract import FRAME_RATE, SAMPLE_RATE, SAMPLES_PER_FRAME
+from realtime.avatar import Avatar
+from realtime.contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from realtime.errors import MiravoxError
 from realtime.face.baked_face import BakedFace
 from realtime.face.neural_face import NeuralFace
 from realtime.face.pipeline import FacePipeline
-from realtime.face.shared_engines import SharedEngines
 from realtime.face.yuv import RgbConverter, planes
 from realtime.targets import open_pipeline
+from tests.face.conftest import psnr, ring_of
 
 UPPER, LOWER = 62, 66
-
-
-def ring_of(speech: np.ndarray) -> AudioRing:
-    """A ring that holds the whole recording and two silent seconds after it."""
-    padded = np.concatenate([speech, np.zeros(2 * SAMPLE_RATE, np.float32)])
-    ring = AudioRing(len(padded) + SAMPLE_RATE)
-    ring.write(Block(0, padded))
-    return ring
-
-
-@pytest.fixture(scope="module")
-def avatar(ada: Path) -> Avatar:
-    return load_avatar(ada)
-
-
-@pytest.fixture(scope="module")
-def sample(avatar: Avatar) -> np.ndarray:
-    return read_speech(avatar.sample).samples
-
-
-@pytest.fixture(scope="module")
-def baked(avatar: Avatar, sample: np.ndarray) -> Iterator[FacePipeline]:
-    with FacePipeline(avatar, ring_of(sample), "baked") as pipeline:
-        yield pipeline
-
-
-@pytest.fixture(scope="module")
-def networks(avatar: Avatar, sample: np.ndarray) -> Iterator[FacePipeline]:
-    with FacePipeline(avatar, ring_of(sample), "onnx") as pipeline:
-        yield pipeline
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    return float(-10 * np.log10(np.mean(((a.astype(float) - b.astype(float)) / 255) ** 2) + 1e-12))
 
 
 def gap_mm(avatar: Avatar, vertices: np.ndarray) -> float:
@@ -191,49 +155,6 @@ def test_a_skipped_frame_is_heard(avatar: Avatar, sample: np.ndarray) -> None:
     np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
-def test_frames_read_ahead_are_the_right_ones(ada: Path) -> None:
-    """In order, after a jump, and from the loop's last frame to its first."""
-    from realtime.face.source_loop import SourceLoop
-
-    count = len(load_avatar(ada).source_pose)
-    ahead, plain = (SourceLoop(ada / "source.mp4", count, 512) for _ in range(2))
-    for index in (5, 6, 20, 21, 3, count - 1, 0, 1):
-        found, wanted = ahead.frame(index), plain.frame(index)
-        assert np.array_equal(found.to_ndarray(), wanted.to_ndarray()), index
-        ahead.read_ahead()
-        assert ahead.ahead is not None and ahead.ahead[0] == (index + 1) % count
-        ahead.read_ahead()  # once more is not one frame further
-    ahead.close()
-    plain.close()
-
-
-def test_pipelines_of_one_avatar_share_what_nobody_changes(ada: Path, gl_context: object) -> None:
-    avatar = load_avatar(ada)
-    engines = SharedEngines(avatar)
-    rings = AudioRing(SAMPLE_RATE), AudioRing(SAMPLE_RATE)
-    with (
-        FacePipeline(avatar, rings[0], engines=engines) as one,
-        FacePipeline(avatar, rings[1], engines=engines) as other,
-    ):
-        assert isinstance(one.face, BakedFace) and isinstance(other.face, BakedFace)
-        assert one.face.baked is other.face.baked and one.compositor.engine is other.compositor.engine
-        assert one.latents.encoder is other.latents.encoder and one.face.change is not other.face.change
-
-
-def test_the_source_loop_has_no_jump(baked: FacePipeline) -> None:
-    """Frame 0 follows the last one as smoothly as frame 1 follows frame 0."""
-    count, to_rgb = len(baked.inpaint.boxes), RgbConverter()
-    first, second, last = (
-        to_rgb(baked.source.frame(0)),
-        to_rgb(baked.source.frame(1)),
-        to_rgb(baked.source.frame(count - 1)),
-    )
-    assert psnr(first, last) > psnr(first, second) - 3
-    assert count >= 10 * FRAME_RATE
-    with pytest.raises(MiravoxError, match="source.mp4"):
-        baked.source.frame(count)
-
-
 @pytest.mark.parametrize("size", [256, 768])
 def test_other_sizes_show_the_same_picture(avatar: Avatar, baked: FacePipeline, sample: np.ndarray, size: int) -> None:
     from PIL import Image
@@ -260,24 +181,3 @@ def test_golden_frames(baked: FacePipeline, golden: Callable[..., None], frame_i
 def test_a_target_that_is_not_exported_is_told(avatar: Avatar, sample: np.ndarray) -> None:
     with pytest.raises(MiravoxError, match="exported for baked.*targets/tensorrt"):
         open_pipeline(replace(avatar, targets=("baked",)), ring_of(sample), "tensorrt")
-
-
-@pytest.mark.parametrize("size", [512, 256])
-def test_masks_lie_where_the_avatar_has_them(avatar: Avatar, sample: np.ndarray, size: int) -> None:
-    """What is cut out of a picture has even corners; the mask keeps its own, odd ones included."""
-    ratio, odd = size / avatar.width, 0
-    with FacePipeline(avatar, ring_of(sample), "baked", size) as pipeline:
-        assert not (pipeline.inpaint.boxes % 2).any() and pipeline.inpaint.boxes.max() <= size
-        for k in range(0, len(pipeline.inpaint.boxes), 17):
-            left, top, right, bottom = pipeline.inpaint.boxes[k]
-            found = np.zeros((size, size), np.float32)
-            found[top:bottom, left:right] = pipeline.inpaint.mask(k)
-            rows, columns = np.nonzero(found > 0.5)
-            box = ratio * avatar.source_box[k]
-            stored = np.nonzero(avatar.source_mask[k] > 127)
-            side = avatar.source_mask.shape[1]
-            for at, cells, first, end in ((rows, stored[0], box[1], box[3]), (columns, stored[1], box[0], box[2])):
-                wanted = first + (cells.min() / side, (cells.max() + 1) / side) * np.array(end - first)
-                assert abs(at.min() - wanted[0]) < 2.5 and abs(at.max() + 1 - wanted[1]) < 2.5
-            odd += bool((pipeline.inpaint.masked[k][:2] > 0).any())
-    assert odd > 0

@@ -75,9 +75,3 @@ def test_positions_are_the_default_value_and_project_back(gl: Any) -> None:
     pixels = CAMERA.project(drawn[rows, columns, :3], turned(0.3))
     assert np.abs(pixels - np.stack([columns + 0.5, rows + 0.5], 1)).max() < 1e-2
     assert drawn[rows.min(), columns[rows.argmin()], 1] > drawn[rows.max(), columns[rows.argmax()], 1]
-
-
-def test_camera_scales() -> None:
-    half = CAMERA.scaled(32, 24)
-    points = np.array([[1.0, 2.0, 0.5]], np.float32)
-    assert half.project(points, turned(0.1)) * 2 == pytest.approx(CAMERA.project(points, turned(0.1)), abs=1e-3)

@@ -235,13 +235,3 @@ def test_a_pipeline_that_cannot_be_made_is_told() -> None:
     with pytest.raises(MiravoxError, match="OpenGL"):
         loop.wait_until_ready()
     loop.stop()
-
-
-def test_the_newest_frame_wins() -> None:
-    mailbox: Mailbox[int] = Mailbox()
-    assert mailbox.take_now() is None
-    for k in range(3):
-        assert mailbox.put(k) is (k > 0)
-    assert mailbox.take() == 2
-    mailbox.close()
-    assert mailbox.take() is None
