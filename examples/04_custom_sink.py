@@ -1,6 +1,8 @@
 """Frames go wherever you like: here into the standard input of another program, as raw RGB.
 
 python examples/04_custom_sink.py ffplay -f rawvideo -pixel_format rgb24 -video_size 512x512 -framerate 25 -i -
+
+Without a program named, one that counts the bytes takes them.
 """
 
 import asyncio
@@ -10,6 +12,7 @@ from asyncio.subprocess import PIPE
 import miravox
 
 SECONDS = 2.0
+COUNTER = [sys.executable, "-c", "import sys; print(len(sys.stdin.buffer.read()), 'bytes came')"]
 
 
 class Program:
@@ -35,7 +38,7 @@ class Program:
 
 async def main(*command: str) -> None:
     avatar = miravox.load("ada")
-    async with Program(list(command)) as sink, avatar.stream() as stream:
+    async with Program(list(command) or COUNTER) as sink, avatar.stream() as stream:
         async for frame in stream:  # nobody speaks: she idles
             await sink.show(frame)
             if frame.index >= 25 * SECONDS:

@@ -22,25 +22,25 @@ def voice(pitch: float) -> np.ndarray:
     return hum
 
 
-async def talk(avatar: miravox.Avatar, pitch: float) -> tuple[int, int]:
-    """Frames that were shown in SECONDS, and how many of them were dropped."""
+async def talk(avatar: miravox.Avatar, pitch: float) -> tuple[float, int]:
+    """Frames a second, after the first one, and how many were dropped."""
     async with avatar.stream() as stream:
         stream.push(voice(pitch), rate=48_000)
         stream.end_segment()
-        frames, begun = 0, time.monotonic()
+        shown: list[float] = []  # when each frame came
         async for _ in stream:
-            frames += 1
-            if time.monotonic() - begun >= SECONDS:
+            shown.append(time.monotonic())
+            if shown[-1] - shown[0] >= SECONDS:
                 break
-        return frames, stream.dropped
+        return (len(shown) - 1) / (shown[-1] - shown[0]), stream.dropped
 
 
 async def main(*pitches: str) -> None:
     avatar = miravox.load("ada")  # loaded once: streams share its networks
     chosen = [float(pitch) for pitch in pitches] or [110.0, 220.0]
     results = await asyncio.gather(*(talk(avatar, pitch) for pitch in chosen))
-    for pitch, (frames, dropped) in zip(chosen, results, strict=True):
-        print(f"voice at {pitch:.0f} Hz: {frames / SECONDS:.1f} frames a second, {dropped} dropped")
+    for pitch, (rate, dropped) in zip(chosen, results, strict=True):
+        print(f"voice at {pitch:.0f} Hz: {rate:.1f} frames a second, {dropped} dropped")
 
 
 if __name__ == "__main__":

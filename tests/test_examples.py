@@ -91,6 +91,7 @@ def test_frames_go_to_another_program(installed: Environment, tmp_path: Path) ->
     (read,) = re.findall(r"(\S+) frames read", out)
     assert float(read) == int(float(read)) > 10
     assert re.search(r"\d+ frames, \d+ of them dropped", out)
+    assert "bytes came" in run(installed, tmp_path, "04"), "as it stands, without a program named"
 
 
 def test_several_speak_in_one_process(installed: Environment, tmp_path: Path) -> None:
