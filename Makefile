@@ -10,7 +10,7 @@ DATASET ?= build/dataset
 ENCODER ?= avatars/ada
 
 STREAM_PACKAGES := libegl1 libgl1 libgl1-mesa-dri libegl-mesa0 portaudio19-dev gcc python3-dev
-TEST_PACKAGES := pulseaudio pulseaudio-utils libasound2-plugins xvfb g++
+TEST_PACKAGES := pulseaudio pulseaudio-utils libasound2-plugins xvfb g++ strace
 
 .PHONY: help stream test check wheel encoder avatar bench system-stream system-test
 

@@ -2,7 +2,7 @@
 
 python run_stream.py [--source browser|mic|silence|FILE] [--loop] [--device NAME] [--list-devices]
                      [--avatar DIR] [--target auto|baked|onnx|tensorrt] [--size N]
-                     [--record OUT.mp4] [--window] [--offline] [--dry-run] [--verbose] [--version]
+                     [--record OUT.mp4] [--force] [--window] [--offline] [--dry-run] [--verbose] [--version]
                      [--host ADDRESS] [--port N] [--token TOKEN] [--tls-cert PEM --tls-key PEM]
                      [--ice-server URL[,USERNAME,CREDENTIAL]] [--max-sessions N]
 

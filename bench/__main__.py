@@ -25,6 +25,7 @@ COMMANDS = {
     "startup": "from the process's start to the first frame; memory of a session",
     "sessions": "avatars at once, and viewers of one",
     "soak": "memory, drift and late frames over a long stream to a headless browser",
+    "chaos": "an honest page beside viewers that vanish, flood and lie; what the server holds before and after",
     "latency": "mouth to photon in a headless browser",
     "gpu": "self-test of the target tensorrt on an NVIDIA GPU, and what a frame costs there on paper",
     "lookahead": "phones and visemes recognised, and mouth to photon, against the lookahead",

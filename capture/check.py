@@ -105,6 +105,7 @@ def _description(footage: Footage, items: list[Item]) -> dict[str, object]:
         "items": [dataclasses.asdict(i) for i in items],
         "takes": len(footage.pieces),
         "lag_seconds": footage.lag if np.isfinite(footage.lag) else None,
+        "lag_interval_seconds": footage.lag_interval if np.isfinite(footage.lag_interval).all() else None,
         "correction_seconds": footage.correction,
     }
 

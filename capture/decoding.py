@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import av
+import cv2
 import numpy as np
 from av.video.reformatter import ColorPrimaries, ColorRange, Colorspace, ColorTrc, VideoReformatter
 
@@ -20,10 +21,11 @@ from capture.recording import (
     cut_off,
     open_container,
     pixel_aspect,
+    same_shape,
     upright,
 )
 from realtime.arrays import ByteArray, FloatArray
-from realtime.audio.resampler import mono
+from realtime.audio.sound_decoder import channels
 from realtime.contract import FRAME_RATE, SAMPLE_RATE
 from realtime.errors import MiravoxError
 
@@ -34,9 +36,10 @@ GAP_SECONDS = 0.06  # sound that lies so far from where the last packet ended is
 
 
 def pictures(recording: Recording, first: int, end: int) -> Iterator[ByteArray]:
-    """Upright pictures, each the one nearest to 40 k ms on the recording's clock, k = first .. end - 1.
+    """Upright pictures, each the one nearest to 40 k ms on the recording's clock, k = first .. end - 1. Those that are
+    smaller or larger than the recording's are brought to its size.
 
-    Raises MiravoxError if the pictures end long before.
+    Raises MiravoxError if the pictures end long before, or change their shape.
     """
     k, before, time_before = first, None, 0.0
     reformatter = VideoReformatter()
@@ -57,7 +60,7 @@ def pictures(recording: Recording, first: int, end: int) -> Iterator[ByteArray]:
                 if before is not None:
                     shown = None
                     while k < end and k / FRAME_RATE <= (time_before + time) / 2:
-                        shown = _rgb(before, aspect, reformatter) if shown is None else shown
+                        shown = _shown(before, aspect, reformatter, recording) if shown is None else shown
                         yield shown
                         k += 1
                 if k >= end:
@@ -72,7 +75,7 @@ def pictures(recording: Recording, first: int, end: int) -> Iterator[ByteArray]:
         ) from error
     if before is None or (end - 1) / FRAME_RATE - time_before > CUT_OFF_SECONDS:
         raise cut_off(recording.path, time_before, recording.seconds)
-    last = _rgb(before, aspect, reformatter)
+    last = _shown(before, aspect, reformatter, recording)
     for _ in range(k, end):
         yield last
 
@@ -102,6 +105,25 @@ def _pulled(graph: av.filter.Graph) -> Iterator[av.VideoFrame]:
             return
 
 
+def _shown(picture: av.VideoFrame, aspect: float, reformatter: VideoReformatter, recording: Recording) -> ByteArray:
+    """A picture at the recording's size. Raises MiravoxError if it has another shape, as when a phone was turned."""
+    image = _rgb(picture, aspect, reformatter)
+    wanted, found = (recording.width, recording.height), (image.shape[1], image.shape[0])
+    if found == wanted:
+        return image
+    if not same_shape(found, wanted):
+        time = float((picture.pts or 0) * (picture.time_base or 0)) - recording.start
+        sizes = [f"{width} x {height}" for width, height in (found, wanted)]
+        raise MiravoxError(
+            str(recording.path),
+            found=f"a picture of {sizes[0]} pixels at {time:.2f} s, where others have {sizes[1]}",
+            wanted="one shape and one way up from beginning to end",
+            remedy="Cut it there, and give each part as a video of its own.",
+        )
+    method = cv2.INTER_AREA if found[0] > wanted[0] else cv2.INTER_CUBIC
+    return np.asarray(cv2.resize(image, wanted, interpolation=method), np.uint8)
+
+
 def _rgb(picture: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -> ByteArray:
     """uint8 [H, W, 3] sRGB, upright. `reformatter` is the same for all pictures: its tables for HDR take seconds."""
     matrix = picture.colorspace
@@ -126,8 +148,8 @@ def _rgb(picture: av.VideoFrame, aspect: float, reformatter: VideoReformatter) -
 
 def speech(recording: Recording, samples: int) -> FloatArray:
     """The sound [samples] at 16 kHz, mono, from the recording's first picture on; zeros where there is none."""
-    sound = np.zeros(samples, np.float32)
-    if not recording.sound:
+    sound, plan = np.zeros(samples, np.float32), recording.plan
+    if plan is None:
         return sound
     pieces: list[FloatArray] = []
     begin, rate, count = 0.0, 0, 0
@@ -138,16 +160,16 @@ def speech(recording: Recording, samples: int) -> FloatArray:
 
     try:
         with open_container(recording.path) as container:
-            for frame in container.decode(container.streams.audio[0]):
+            for frame in container.decode(container.streams.audio[plan.track]):
                 if frame.pts is None or frame.time_base is None:
                     continue
                 time = float(frame.pts * frame.time_base)
                 if frame.sample_rate != rate or abs(begin + count / rate - time) > GAP_SECONDS:
                     put()
                     pieces, begin, rate, count = [], time, frame.sample_rate, 0
-                values, _ = mono(frame)
-                pieces.append(values)
-                count += len(values)
+                values, _ = channels(frame)
+                pieces.append(plan.mono(values))
+                count += values.shape[1]
             put()
     except av.error.FFmpegError as error:
         reached = begin + count / rate if rate else 0.0

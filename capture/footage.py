@@ -13,6 +13,7 @@ import numpy as np
 from capture import measures
 from capture.landmarks import Landmarks
 from capture.mouth_predictor import PredictedMouth
+from capture.sound_offset import offset_interval
 from capture.video import Crop, Take
 from realtime.arrays import BoolArray, ByteArray, FloatArray, Int64Array, IntArray
 from realtime.contract import FRAME_RATE
@@ -22,7 +23,8 @@ COVERED_LEVELS = 12.0  # least appearance error of a lower face that counts as c
 SHORTEST_COVER = 5  # frames
 LEAST_TAKE = 1.0  # seconds
 MARGIN = 2  # frames beside what is of no use, which are left out, too
-CORRECTED_SECONDS = 0.04  # sound and picture further apart are moved together
+CORRECTED_SECONDS = 0.04  # sound and picture further apart are moved together ...
+SURE_SECONDS = 0.02  # ... if the whole interval lies on one side, further from zero than this
 LEAST_AGREEMENT, LEAST_LEAD = 0.3, 0.06  # correlation of lips and sound, and how far it stands out, to believe a lag
 SPEAKING = 0.5  # presence above which somebody speaks
 
@@ -66,6 +68,7 @@ class Footage:
     pieces: list[tuple[int, int, int]]  # shot, first frame, end: the takes
     agreement: FloatArray  # [41] correlation of lips and sound at each lag
     lag: float  # seconds that the sound comes late; NaN: cannot be told
+    lag_interval: tuple[float, float]  # seconds between which it lies, with 95 % confidence
     correction: float  # seconds by which the sound of the takes was moved
     cuts: int
 
@@ -98,12 +101,13 @@ def assess(shots: list[Shot], cuts: int) -> Footage:
     usable = [
         s.landmarks.found & s.inside & ~_grown(c) & ~_grown(t) for s, c, t in zip(shots, covered, turned, strict=True)
     ]
-    agreement = measures.agreement(
-        [_lips(s, u) for s, u in zip(shots, usable, strict=True)], [s.predicted.aperture for s in shots]
-    )
+    lips, predicted = [_lips(s, u) for s, u in zip(shots, usable, strict=True)], [s.predicted.aperture for s in shots]
+    agreement = measures.agreement(lips, predicted)
     lag, height, lead = measures.peak(agreement)
     believed = height >= LEAST_AGREEMENT and lead >= LEAST_LEAD
-    correction = -lag if believed and abs(lag) > CORRECTED_SECONDS else 0.0
+    interval = offset_interval(lips, predicted)
+    sure = interval[0] > SURE_SECONDS or interval[1] < -SURE_SECONDS
+    correction = -lag if believed and sure and abs(lag) > CORRECTED_SECONDS else 0.0
     jumps = [np.union1d(measures.jumps(s.landmarks.points), measures.cuts(s.change)) for s in shots]
     pieces = [
         (index, first, end)
@@ -119,6 +123,7 @@ def assess(shots: list[Shot], cuts: int) -> Footage:
         pieces=pieces,
         agreement=agreement,
         lag=lag if believed else float("nan"),
+        lag_interval=interval,
         correction=correction,
         cuts=cuts + sum(len(j) for j in jumps),
     )

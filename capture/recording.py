@@ -15,12 +15,16 @@ from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import ColorTrc
 
 from realtime.arrays import ByteArray
+from realtime.audio.file_part import FilePart
+from realtime.audio.sound_decoder import SoundSource
+from realtime.audio.sound_plan import SoundPlan, choose_track, survey
 from realtime.errors import MiravoxError
 
 WANTED = "a video file that FFmpeg reads (mp4, mov, mkv, webm, avi, mpg, mts, ...)"
 # Containers of videos. Left out: playlists, which name other files and addresses.
 FORMATS = "asf,avi,dv,flv,gif,h264,hevc,ivf,m4v,matroska,mov,mpeg,mpegts,mpegvideo,mxf,nut,ogg,rm,yuv4mpegpipe"
 HDR_TRANSFERS = (ColorTrc.SMPTE2084, ColorTrc.ARIB_STD_B67)  # PQ, HLG
+SAME_SHAPE = 0.03  # small sizes are rounded
 CUT_OFF_SECONDS = 0.5  # pictures may end so long before the file says
 
 
@@ -39,12 +43,14 @@ class Recording:
     interlaced: bool
     codec: str
     kilobits: int  # a second, of the whole file
-    sound: str  # codec and rate; empty: no sound
+    sound: str  # codec and rate of the track with the speech; empty: no sound
     start: float  # seconds: when the first picture is shown, in the file's own time
+    plan: SoundPlan | None = None  # how the sound becomes speech; None: no sound
+    repairs: tuple[str, ...] = ()  # what is wrong with the file, and what is done about it, one line each
 
 
 def probe(path: Path) -> Recording:
-    """Reads every packet of a file, but decodes only its first picture."""
+    """Reads every packet of a file and its sound, but decodes only its first picture and some others."""
     if not path.is_file() or path.stat().st_size == 0:
         found = "a folder" if path.is_dir() else "an empty file" if path.is_file() else "no such file"
         raise MiravoxError(str(path), found=found, wanted=WANTED, remedy="Check the path.")
@@ -54,9 +60,10 @@ def probe(path: Path) -> Recording:
                 kinds = " and ".join(sorted({s.type for s in container.streams})) or "no"
                 found = f"{kinds} streams only" if not container.streams.video else "a single picture"
                 raise MiravoxError(str(path), found=found, wanted=WANTED, remedy="Choose a video that shows the face.")
-            times = _picture_times(container, path)
+            times, keyframes = _picture_times(container, path)
+        shapes = _shapes(path) if keyframes < len(times) - 1 else []
         with open_container(path) as container:
-            return _describe(container, path, times)
+            return _describe(container, path, times, shapes)
     except av.error.FFmpegError as error:
         raise MiravoxError(
             str(path),
@@ -76,15 +83,18 @@ def _is_picture(stream: av.VideoStream) -> bool:
     return bool(stream.disposition & av.stream.Disposition.attached_pic)
 
 
-def _picture_times(container: av.container.InputContainer, path: Path) -> list[float]:
-    """When each picture is shown (seconds, sorted), and as last value when the last one ends."""
+def _picture_times(container: av.container.InputContainer, path: Path) -> tuple[list[float], int]:
+    """When each picture is shown (seconds, sorted), and as last value when the last one ends; and how many of them can
+    be decoded without others.
+    """
     stream = container.streams.video[0]
-    times, last = [], 0.0
+    times, last, keyframes = [], 0.0, 0
     for packet in container.demux(stream):
         if packet.pts is None or packet.is_discard or packet.time_base is None:
             continue
         begin = float(packet.pts * packet.time_base)
         times.append(begin)
+        keyframes += packet.is_keyframe
         last = max(last, begin + float((packet.duration or 0) * packet.time_base))
     if len(times) < 2:
         raise MiravoxError(
@@ -96,7 +106,38 @@ def _picture_times(container: av.container.InputContainer, path: Path) -> list[f
         reached = max(last, *_sound_ends(path))
         if reached - min(0.0, times[0]) < stated:
             raise cut_off(path, reached, stated + CUT_OFF_SECONDS)
-    return [*times, max(last, times[-1] + (times[-1] - times[0]) / (len(times) - 1))]
+    return [*times, max(last, times[-1] + (times[-1] - times[0]) / (len(times) - 1))], keyframes
+
+
+def _shapes(path: Path) -> list[tuple[int, int]]:
+    """Width and height of the upright pictures, in order, each that differs from the one before.
+
+    Seen in those that can be decoded without others: there an encoder begins with another size.
+    """
+    shapes: list[tuple[int, int]] = []
+    with open_container(path) as container:
+        stream = container.streams.video[0]
+        stream.codec_context.skip_frame = "NONKEY"
+        aspect = pixel_aspect(stream)
+        for picture in container.decode(stream):
+            height, width = upright(np.zeros((picture.height, picture.width), np.uint8), picture, aspect).shape
+            if not shapes or shapes[-1] != (width, height):
+                shapes.append((width, height))
+    return shapes
+
+
+def _sound_plan(container: av.container.InputContainer, path: Path) -> tuple[SoundPlan | None, tuple[str, ...]]:
+    """How the sound becomes speech, None if there is none; and what had to be repaired."""
+    if not container.streams.audio:
+        return None, ()
+    with path.open("rb") as file:
+        source = SoundSource(path, file, FilePart(0, path.stat().st_size))
+        try:
+            track, _ = choose_track(source)
+        except MiravoxError as error:  # a film that nobody can hear is still one
+            return None, (f"without sound: {error.found}",)
+        plan = survey(source, track, whole=False)
+    return (plan, plan.repairs) if plan.seconds else (None, ("without sound: its track is empty",))
 
 
 def _sound_ends(path: Path) -> list[float]:
@@ -119,15 +160,23 @@ def cut_off(path: Path, found: float, wanted: float) -> MiravoxError:
     )
 
 
-def _describe(container: av.container.InputContainer, path: Path, times: list[float]) -> Recording:
+def _describe(
+    container: av.container.InputContainer, path: Path, times: list[float], shapes: list[tuple[int, int]]
+) -> Recording:
     stream = container.streams.video[0]
-    sound = container.streams.audio[0] if container.streams.audio else None
+    plan, repairs = _sound_plan(container, path)
+    sound = container.streams.audio[plan.track] if plan is not None else None
     first = next(container.decode(stream), None)
     if first is None:
         raise MiravoxError(
             str(path), found="no picture that can be decoded", wanted=WANTED, remedy="Copy or export it again."
         )
     height, width = upright(np.zeros((first.height, first.width), np.uint8), first, pixel_aspect(stream)).shape
+    alike = [shape for shape in shapes if same_shape(shape, (width, height))]
+    if len(set(alike)) > 1:
+        width, height = max(alike)
+        listed = ", then ".join(f"{w} x {h}" for w, h in alike[:4]) + (" ..." if len(alike) > 4 else "")
+        repairs = (*repairs, f"its picture changes its size ({listed}): all of it is shown at {width} x {height}")
     distances = np.diff(times[:-1])
     usual = float(np.median(distances))
     return Recording(
@@ -144,7 +193,14 @@ def _describe(container: av.container.InputContainer, path: Path, times: list[fl
         kilobits=round((container.bit_rate or 0) / 1000),
         sound=f"{sound.codec_context.name} {sound.sample_rate} Hz" if sound is not None else "",
         start=times[0],
+        plan=plan,
+        repairs=repairs,
     )
+
+
+def same_shape(one: tuple[int, int], other: tuple[int, int]) -> bool:
+    """Whether two sizes differ by a scale alone. Width and height, pixels."""
+    return abs(one[0] * other[1] - one[1] * other[0]) < SAME_SHAPE * one[0] * other[1]
 
 
 def pixel_aspect(stream: av.VideoStream) -> float:

@@ -47,6 +47,7 @@ class Item:
 def judge(footage: Footage) -> list[Item]:
     """Every item of the check, the gravest first."""
     items = [
+        *_repairs(footage),
         *_picture(footage),
         *_movement(footage),
         *_light(footage),
@@ -74,6 +75,17 @@ def _share(parts: list[BoolArray]) -> float:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.0f} %" if share >= 0.01 or share == 0 else f"{100 * share:.1f} %"
+
+
+def _repairs(footage: Footage) -> list[Item]:
+    """One for each thing that was wrong with a file and was mended."""
+    recordings = {s.take.recording.path: s.take.recording for s in footage.shots}.values()
+    remedy = "Nothing to do, if that is the voice and the picture that you mean."
+    return [
+        Item(name="file", verdict="warn", found=f"{r.path.name}: {repair}", remedy=remedy)
+        for r in recordings
+        for repair in r.repairs
+    ]
 
 
 def _picture(footage: Footage) -> list[Item]:
@@ -283,12 +295,15 @@ def _lips(footage: Footage, spoken: float) -> Item:
     if np.isfinite(footage.lag):
         late = 1000 * footage.lag
         when = f"{what}; the sound comes {abs(late):.0f} ms {'late' if late > 0 else 'early'}"
+        known = "{:+.0f} to {:+.0f} ms with 95 % confidence".format(*(1000 * end for end in footage.lag_interval))
         return _item(
             "sound and picture",
-            f"{when}, corrected" if footage.correction else when,
+            f"{when}, {'corrected' if footage.correction else 'not corrected'} ({known})",
             abs(footage.lag) > CORRECTED_SECONDS,
             False,
-            "Nothing to do: takes have it corrected. Other software may need it.",
+            "Nothing to do: takes have it corrected. Other software may need it."
+            if footage.correction
+            else "This is too little to know: it may be chance. Record more speech, or make sure by eye.",
         )
     by_chance = 3 * np.sqrt(LIKE_FRAMES / max(spoken * FRAME_RATE, 1))
     unrelated = spoken >= TOLD_SECONDS and height < max(NOT_SPOKEN, by_chance)

@@ -28,7 +28,8 @@ from export.weights import fill, save_networks
 from networks.composition import COMPOSITIONS, Composition
 from realtime import contract
 from realtime.avatar import load_avatar
-from realtime.avatar_format import FORMAT_VERSION, GEOMETRY, hashes
+from realtime.avatar_format import GEOMETRY, hashes
+from realtime.avatar_json import FORMAT_VERSION
 from realtime.contract import EMBEDDINGS, FRAME_RATE
 from realtime.errors import MiravoxError
 from training.composition import CompositionTraining

@@ -28,7 +28,8 @@ from networks.composition import Composition
 from networks.deformation import Deformation
 from networks.projection import Projection, normalise
 from realtime.avatar import load_avatar
-from realtime.avatar_format import FORMAT_VERSION, hashes
+from realtime.avatar_format import hashes
+from realtime.avatar_json import FORMAT_VERSION
 from realtime.contract import (
     AUDIO_ENCODER,
     COMPOSITION,

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from . import avatar as folders
 from .audio.pcm import mono_samples, sample_rate
-from .audio.sound_file import read_speech, speech_of_samples
+from .audio.sound_file import SpeechFile, open_speech, speech_of_samples
 from .config import TARGETS, StreamConfig, check_size
 from .contract import SAMPLE_RATE
 from .errors import MiravoxError
@@ -180,14 +180,14 @@ def _cores() -> Cores:
     return Cores()
 
 
-def _read(source: str | os.PathLike[str] | ArrayLike, rate: int | None) -> FloatArray:
-    """A recording as float32 [n], n >= 1, 16 kHz, in [-1, 1]. Raises MiravoxError."""
+def _read(source: str | os.PathLike[str] | ArrayLike, rate: int | None) -> FloatArray | SpeechFile:
+    """A recording; samples as float32 [n], n >= 1, 16 kHz, in [-1, 1]. Raises MiravoxError."""
     if isinstance(source, (str, os.PathLike)):
         if rate is not None:
             raise MiravoxError(
                 "rate", found=f"{rate} for a file", wanted="none: the file says it", remedy="Leave the rate out."
             )
-        return read_speech(Path(source)).samples
+        return open_speech(Path(source))
     if rate is None:
         raise MiravoxError(
             "rate", found="none", wanted="how many of the samples are a second", remedy="render(samples, rate=...)"

@@ -13,13 +13,13 @@ from .avatar_format import (
     BAKED,
     GEOMETRY,
     SOURCE,
-    TARGET_FILES,
     check_hashes,
+    check_indices,
     check_values,
     has_target,
-    read_info,
     read_tensors,
 )
+from .avatar_json import TARGET_FILES, fault, read_info
 from .camera import Camera
 
 
@@ -59,7 +59,15 @@ class Avatar:
 
     @property
     def sample(self) -> Path:
-        return self.folder / "sample.flac"
+        return self.file("sample.flac")
+
+    def file(self, name: str) -> Path:
+        """One file of the folder, of those that were checked: avatar.json lists it, for every target or one that is
+        offered. Raises MiravoxError for another, even if it is there.
+        """
+        if name in self.info["files"] or any(name in self.info["targets"][target] for target in self.targets):
+            return self.folder / name
+        raise fault(self.folder / name, "a file that avatar.json does not list", "one whose hash is known")
 
     @property
     def marking(self) -> str:
@@ -89,7 +97,9 @@ def load_avatar(folder: Path) -> Avatar:
     source = read_tensors(folder / "source.safetensors", SOURCE)
     check_values(folder, geometry, source, info)
     if "baked" in targets:
-        read_tensors(folder / "targets" / "baked" / "baked.safetensors", BAKED)
+        path = folder / "targets" / "baked" / "baked.safetensors"
+        baked = read_tensors(path, BAKED)
+        check_indices(path, "triangles", baked["triangles"], len(baked["positions"]))
     return Avatar(
         folder=folder,
         name=info["name"],

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import secrets
-import signal
 import sys
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 from . import __version__
@@ -27,6 +27,8 @@ from .config import (
     is_loopback,
 )
 from .errors import MiravoxError
+from .interruption import end_on_signals
+from .stream.recording_file import free_name
 
 PROGRAM = "miravox"
 
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
         arguments: of the command line; this process's own by default.
         prog: what the command is called in its own help.
     """
-    signal.signal(signal.SIGTERM, _terminate)
+    end_on_signals()
     try:
         config = parse_config(sys.argv[1:] if arguments is None else arguments, prog)
         _show_log(config.verbose)
@@ -46,15 +48,13 @@ def main(arguments: Sequence[str] | None = None, prog: str = PROGRAM) -> int:
     except MiravoxError as error:
         print(f"miravox: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("miravox: interrupted; nothing was written", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print(f"miravox: interrupted; {str(interruption) or 'nothing was written'}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # whoever read what is printed has gone; a rendering was finished before
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it ends
+        print("miravox: standard output was closed", file=sys.stderr)
     return 0
-
-
-def _terminate(number: int, frame: FrameType | None) -> None:
-    """Ends the run as Ctrl-C does, so that no half-written file stays behind."""
-    raise KeyboardInterrupt
 
 
 def _show_log(verbose: bool) -> None:
@@ -92,19 +92,23 @@ def parse_config(arguments: Sequence[str], prog: str = PROGRAM) -> StreamConfig:
 
     `prog` is what the command is called in its own help.
     """
-    options = _parser(prog).parse_args(arguments)
+    parser = _parser(prog)
+    _refuse_empty(parser, arguments)
+    options = parser.parse_args(arguments)
     default_source = str(options.avatar / "sample.flac") if options.offline else "browser"
-    source = options.source or default_source
+    source = default_source if options.source is None else options.source
     record = options.record
     if options.offline and record is None:
-        name = Path(source).stem if options.source else options.avatar.resolve().name
+        name = options.avatar.resolve().name if options.source is None else Path(source).stem
         record = OUTPUT_FOLDER / f"{name}.mp4"
+        record = record if options.force else free_name(record)
     token = options.token
     if token is None and not is_loopback(options.host):
         token = secrets.token_urlsafe(16)
     return StreamConfig(
         source=source,
         record=record,
+        force=options.force,
         avatar=options.avatar,
         target=options.target,
         size_pixels=options.size,
@@ -119,6 +123,8 @@ def parse_config(arguments: Sequence[str], prog: str = PROGRAM) -> StreamConfig:
         tls_key=options.tls_key,
         ice_servers=tuple(options.ice_server),
         max_sessions=options.max_sessions,
+        allow_server_mic=options.allow_server_mic,
+        allow_source_change=options.allow_source_change,
         list_devices=options.list_devices,
         dry_run=options.dry_run,
         verbose=options.verbose,
@@ -126,11 +132,20 @@ def parse_config(arguments: Sequence[str], prog: str = PROGRAM) -> StreamConfig:
 
 
 def ice_server(text: str) -> IceServer:
-    """URL[,USERNAME,CREDENTIAL]."""
-    parts = text.split(",")
+    """URL[,USERNAME,CREDENTIAL]; the credential may have commas in it."""
+    parts = text.split(",", 2)
     if len(parts) not in (1, 3):
         raise argparse.ArgumentTypeError(f"{text}: wanted URL or URL,USERNAME,CREDENTIAL")
     return IceServer(*parts)
+
+
+def _refuse_empty(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> None:
+    """An empty value is a variable that was not set: no option takes it for its default. Raises MiravoxError."""
+    for option, value in pairwise(["the command", *arguments]):
+        if not value:
+            parser.error(f"an empty value after {option}")
+        if value.startswith("--") and value.endswith("=") and value.count("=") == 1:
+            parser.error(f"an empty value after {value[:-1]}")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -181,6 +196,7 @@ def _parser(prog: str) -> argparse.ArgumentParser:
 
     output = parser.add_argument_group("output")
     output.add_argument("--record", type=Path, metavar="OUT.mp4", help="record what is streamed, too")
+    output.add_argument("--force", action="store_true", help="let --record replace a file that is there already")
     output.add_argument("--window", action="store_true", help="show it in a window, too")
     output.add_argument(
         "--offline",
@@ -213,5 +229,15 @@ def _parser(prog: str) -> argparse.ArgumentParser:
         default=DEFAULT_MAX_SESSIONS,
         metavar="N",
         help=f"avatars rendered at once; default: {DEFAULT_MAX_SESSIONS}",
+    )
+    server.add_argument(
+        "--allow-server-mic",
+        action="store_true",
+        help="let pages choose this machine's microphone; without it that needs a browser on this machine",
+    )
+    server.add_argument(
+        "--allow-source-change",
+        action="store_true",
+        help="let everybody who views the shared session change who speaks in it",
     )
     return parser

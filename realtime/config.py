@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import asdict, dataclass
 from ipaddress import ip_address
 from pathlib import Path
@@ -18,6 +19,9 @@ SOURCES = ("browser", "mic", "silence")  # everything else is a file
 MIN_SIZE_PIXELS, MAX_SIZE_PIXELS, SIZE_STEP_PIXELS = 128, 1024, 16
 DEFAULT_PORT = 8080
 DEFAULT_MAX_SESSIONS = 3
+ICE_URL = re.compile(
+    r"(?P<scheme>stun|turns?):[A-Za-z0-9]([A-Za-z0-9._-]{0,252})(:(?P<port>[0-9]{1,5}))?(\?transport=(?P<transport>udp|tcp))?"
+)
 HIDDEN = "(hidden)"  # how secrets are printed
 
 
@@ -40,6 +44,7 @@ class StreamConfig:
     target: str = "auto"  # which of the avatar's exports renders; auto: what suits the machine (realtime/targets.py)
     size_pixels: int | None = None  # side of the square frame; None is the avatar's own
     offline: bool = False  # render a recording into a file, as fast as the machine can, instead of serving
+    force: bool = False  # recordings may replace files that are there
     loop: bool = False  # a recording is said again and again
     device: str | None = None  # of the microphone: index, name or part of a name; None is the default
     window: bool = False  # show the frames in a window, too
@@ -50,6 +55,8 @@ class StreamConfig:
     tls_key: Path | None = None
     ice_servers: tuple[IceServer, ...] = ()
     max_sessions: int = DEFAULT_MAX_SESSIONS  # avatars that are rendered at once
+    allow_server_mic: bool = False  # pages may choose this machine's microphone, even from beyond it
+    allow_source_change: bool = False  # whoever views the shared session may change who speaks in it
     list_devices: bool = False  # print the microphones and stop
     dry_run: bool = False  # print this and stop
     verbose: bool = False  # tell on stderr what happens
@@ -83,6 +90,10 @@ class StreamConfig:
             )
 
     def _check_files(self) -> None:
+        if not self.source:
+            raise MiravoxError(
+                "--source", found="an empty name", wanted=f"{', '.join(SOURCES)} or a file", remedy="Name who speaks."
+            )
         if self.offline and self.source_file is None:
             raise MiravoxError(
                 "--offline", found=f"--source {self.source}", wanted="a recording", remedy="Name it: --source FILE."
@@ -111,14 +122,19 @@ class StreamConfig:
             raise MiravoxError(
                 "--tls-cert, --tls-key", found="one of them", wanted="both or neither", remedy="Name both files."
             )
+        self._check_token()
         for server in self.ice_servers:
-            if not server.url.startswith(("stun:", "turn:", "turns:")):
-                raise MiravoxError(
-                    "--ice-server",
-                    found=server.url,
-                    wanted="stun:HOST[:PORT] or turn:HOST[:PORT],USERNAME,CREDENTIAL",
-                    remedy="Correct the address.",
-                )
+            check_ice_server(server)
+
+    def _check_token(self) -> None:
+        if self.token is None or re.fullmatch(r"[!-~]([ -~]*[!-~])?", self.token):
+            return
+        raise MiravoxError(
+            "--token",
+            found="one that is empty" if not self.token.strip() else "one that browsers cannot send",
+            wanted="letters, digits and signs of ASCII, without a space at its ends",
+            remedy="Leave it out: then a new one is made and printed. If it came from a variable, set that.",
+        )
 
     def to_json(self) -> str:
         values: dict[str, Any] = {k: str(v) if isinstance(v, Path) else v for k, v in asdict(self).items()}
@@ -126,6 +142,28 @@ class StreamConfig:
         for server in values["ice_servers"]:
             server["credential"] = None if server["credential"] is None else HIDDEN
         return json.dumps(values, indent=2)
+
+
+def check_ice_server(server: IceServer) -> None:
+    """Raises MiravoxError unless it is one that browser and server can use."""
+    found = ICE_URL.fullmatch(server.url)
+    scheme, port, transport = found.group("scheme", "port", "transport") if found else ("", None, None)
+    relays = scheme.startswith("turn")
+    good = (
+        found is not None
+        and (port is None or 1 <= int(port) <= 65535)
+        and (transport is None or relays)
+        and not (scheme == "turns" and transport == "udp")
+        and (bool(server.username and server.credential) or not relays)
+    )
+    if not good:
+        raise MiravoxError(
+            "--ice-server",
+            found=server.url + (" without a user name and a credential" if relays and not server.credential else ""),
+            wanted="stun:HOST[:PORT] or turn:HOST[:PORT][?transport=tcp],USERNAME,CREDENTIAL; HOST is a name or IPv4, "
+            "PORT 1 to 65535",
+            remedy="Correct the address.",
+        )
 
 
 def check_size(size: int, thing: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from selenium.common.exceptions import WebDriverException
@@ -31,7 +32,7 @@ class Server(ServerProcess):
     def __init__(self, folder: Path, *arguments: str | Path, token: str = "") -> None:
         command = [sys.executable, str(ROOT / "run_stream.py"), *map(str, arguments)]
         super().__init__(command, folder / "server.log")
-        self._query = f"?token={token}" if token else ""
+        self._query = f"?token={quote(token)}" if token else ""
 
     def __enter__(self) -> Server:
         super().__enter__()
@@ -40,17 +41,22 @@ class Server(ServerProcess):
     @property
     def viewers(self) -> list[dict[str, Any]]:
         """GET /stats: one entry for each viewer."""
-        with urllib.request.urlopen(f"{self.address}stats{self._query}", timeout=PATIENCE_SECONDS) as answer:
-            return list(json.load(answer)["viewers"])
+        return list(self._get("stats")["viewers"])
 
-    @property
-    def ids(self) -> set[str]:
-        """Of the sessions that are viewed."""
-        return {str(viewer["session"]) for viewer in self.viewers}
+    def shows(self, *sessions: str | None) -> bool:
+        """Whether its viewers view these sessions and no other; None is one that there is not."""
+        found = {str(self._get(f"sessions/{session}")["session"]) for session in set(sessions) - {None}}
+        private = sum(not viewer["shared"] for viewer in self.viewers)
+        shared = any(viewer["shared"] for viewer in self.viewers)
+        return found == set(sessions) and len(found) == private + shared
+
+    def _get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.address}{path}{self._query}", timeout=PATIENCE_SECONDS) as answer:
+            return json.load(answer)
 
     def wait_empty(self, seconds: float) -> None:
         """Raises MiravoxError if a session is left after so long."""
-        wait_until(lambda: not self.ids, seconds, "GET /stats", "no session", lambda: f"sessions {self.ids}")
+        wait_until(lambda: not self.viewers, seconds, "GET /stats", "no viewer", lambda: f"viewers {self.viewers}")
 
     def kill(self) -> None:
         """Ends it without a goodbye."""

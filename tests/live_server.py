@@ -10,9 +10,11 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -31,12 +33,21 @@ def free_port() -> int:
 
 
 class LiveServer:
-    """`run_stream.py` with some options, until `stop`."""
+    """`run_stream.py` with some options, until `stop`; `under` another program that runs it, if one is named."""
 
-    def __init__(self, *options: str | Path, cwd: Path = ROOT, port: int | None = None) -> None:
+    def __init__(
+        self,
+        *options: str | Path,
+        cwd: Path = ROOT,
+        port: int | None = None,
+        under: Sequence[str] = (),
+        env: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = port or free_port()
-        command = [sys.executable, str(ROOT / "run_stream.py"), "--port", str(self.port), *map(str, options)]
-        self.process = subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        command = [*under, sys.executable, str(ROOT / "run_stream.py"), "--port", str(self.port), *map(str, options)]
+        self.process = subprocess.Popen(
+            command, cwd=cwd, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         self.address = f"http://127.0.0.1:{self.port}"
 
     def wait_until_ready(self) -> LiveServer:
@@ -135,10 +146,11 @@ class Peer:
         await self.pc.setLocalDescription(await self.pc.createOffer())
         return str(self.pc.localDescription.sdp)
 
-    async def connect(self, source: str = "browser") -> None:
+    async def connect(self, source: str = "browser", token: str = "") -> None:
         self.pc.on("track", lambda track: self._taking.append(asyncio.ensure_future(self._take(track))))
         offer = {"sdp": await self.offer(), "type": "offer", "source": source}
-        status, answer = await asyncio.to_thread(self.server.post, "/offer", offer)
+        path = f"/offer?token={quote(token)}" if token else "/offer"
+        status, answer = await asyncio.to_thread(self.server.post, path, offer)
         assert status == 200, answer
         self.session, self.viewer = answer["session"], answer["viewer"]
         await self.pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], "answer"))

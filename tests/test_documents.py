@@ -15,7 +15,7 @@ import pytest
 
 import realtime
 from bench import layout
-from realtime.avatar_format import KEYS
+from realtime.avatar_json import KEYS
 from realtime.frames import FRAME_COUNTS
 from realtime.stage_timer import StageTimer
 from realtime.stream.status import SessionStatus

@@ -17,7 +17,7 @@ import pytest
 
 import realtime
 from bench.layout import imported, sources
-from realtime.avatar_format import TARGET_FILES
+from realtime.avatar_json import TARGET_FILES
 from tests.conftest import ROOT
 from tests.installation import Environment, build, install
 

@@ -11,8 +11,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import wave
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -22,9 +24,15 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
+from realtime.avatar import load_avatar
+from realtime.config import StreamConfig
+from realtime.errors import MiravoxError
 from realtime.face.pipeline import FacePipeline
+from realtime.interruption import bounded_start
+from realtime.web.sessions import Sessions
 from run_stream import main
 from tests.conftest import ROOT
+from tests.face.test_network_check import changed, endless_loop
 
 Arguments = list[str | Path]
 Run = Callable[[Arguments], tuple[int, str, str]]
@@ -92,6 +100,7 @@ def test_dry_run_prints_the_resolved_configuration(run: Run) -> None:
     assert json.loads(out) == {
         "source": "browser",
         "record": None,
+        "force": False,
         "avatar": str(ROOT / "avatars" / "ada"),
         "target": "baked",
         "size_pixels": None,
@@ -102,6 +111,8 @@ def test_dry_run_prints_the_resolved_configuration(run: Run) -> None:
         "host": "127.0.0.1",
         "port": 8080,
         "token": None,
+        "allow_server_mic": False,
+        "allow_source_change": False,
         "tls_cert": None,
         "tls_key": None,
         "ice_servers": [],
@@ -186,6 +197,13 @@ sys.exit(cli.main(sys.argv[1:]))
         (["--port", "0"], "1 to 65535"),
         (["--port", "eighty"], "--port"),
         (["--max-sessions", "0"], "1 or more"),
+        (["--source", ""], "an empty value after --source"),
+        (["--source="], "an empty value after --source"),
+        (["--avatar", "", "--offline"], "an empty value after --avatar"),
+        (["--record", ""], "an empty value after --record"),
+        (["--device", "", "--source", "mic"], "an empty value after --device"),
+        (["--host="], "an empty value after --host"),
+        ([""], "an empty value after the command"),
         (["--tls-cert", "a.pem"], "both or neither"),
         (["--ice-server", "http://x"], "stun:"),
         (["--ice-server", "turn:x,me"], "USERNAME"),
@@ -372,23 +390,78 @@ def test_unwritable_outputs(run: Run, ada: Path, record: str) -> None:
     refused(run, ["--source", write_wav(Path("talk.wav"), tone(1600)), "--record", record, *SMALL], record)
 
 
-def test_a_full_disk(run: Run, ada: Path) -> None:
-    """The kernel refuses to let any file grow beyond 20 kB, a part of the recording."""
-    write_wav(Path("talk.wav"), tone(16_000))
-    Path("talk.mp4").write_bytes(b"an earlier recording")
+@contextmanager
+def room_for(size_bytes: int) -> Iterator[None]:
+    """The kernel refuses to let any file grow beyond this."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
     try:
-        refused(
-            run,
-            ["--offline", "--source", "talk.wav", "--record", "talk.mp4"],
-            "talk.mp4",
-            "takes no more",
-            "Free some space",
-        )
+        yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_full_disk(run: Run, ada: Path) -> None:
+    """Not even the first half second fits, and the earlier recording stays."""
+    write_wav(Path("talk.wav"), tone(16_000))
+    Path("talk.mp4").write_bytes(b"an earlier recording")
+    options: Arguments = ["--offline", "--source", "talk.wav", "--record", "talk.mp4", "--force"]
+    with room_for(20_000):
+        refused(run, options, "talk.mp4", "takes no more", "Free some space")
     assert Path("talk.mp4").read_bytes() == b"an earlier recording"
+
+
+def test_a_disk_that_gets_full_keeps_the_first_part(run: Run, ada: Path) -> None:
+    """All that was rendered was deleted."""
+    write_wav(Path("talk.wav"), tone(64_000))
+    options: Arguments = ["--source", "talk.wav", "--record", "talk.mp4", *SMALL]
+    assert run(options)[0] == 0
+    whole = Path("talk.mp4").stat().st_size
+    Path("talk.mp4").unlink()
+    with room_for(whole // 2):
+        code, _, err = run(options)
+    assert code == 2 and err.count("\n") == 1 and "takes no more" in err and "What was recorded until then" in err
+    assert 12 <= len(frames_of(Path("talk.mp4"))) < 100
+
+
+def test_an_existing_file_is_not_overwritten(run: Run, ada: Path) -> None:
+    """It was, without a word."""
+    source = write_wav(Path("a.wav"), tone(1280))
+    Path("a.mp4").write_bytes(b"an earlier recording")
+    refused(run, ["--source", source, "--record", "a.mp4", *SMALL], "a.mp4", "there already", "--force")
+    refused(run, ["--source", "silence", "--record", "a.mp4"], "a.mp4", "there already", "--force")
+    assert Path("a.mp4").read_bytes() == b"an earlier recording"
+    assert run(["--source", source, "--record", "a.mp4", "--force", *SMALL])[0] == 0
+    assert len(frames_of(Path("a.mp4"))) == 2
+
+
+def test_a_recording_without_a_name_takes_the_next_one(run: Run, ada: Path) -> None:
+    source = write_wav(Path("a.wav"), tone(640))
+    for name in ("a.mp4", "a-2.mp4", "a-3.mp4"):
+        code, out, _ = run(["--source", source, *SMALL])
+        assert code == 0 and out.endswith(f"out/{name}\n")
+    assert run(["--source", source, "--force", *SMALL])[1].endswith("out/a.mp4\n")
+    assert {path.name for path in Path("out").iterdir()} == {"a.mp4", "a-2.mp4", "a-3.mp4"}
+
+
+def test_later_sessions_leave_out_names_that_are_taken(ada: Path, tmp_path: Path) -> None:
+    """OUT-2.mp4 of an earlier run was overwritten."""
+    (tmp_path / "a-2.mp4").touch()
+    for force, names in ((False, ["a.mp4", "a-3.mp4", "a-4.mp4"]), (True, ["a.mp4", "a-2.mp4", "a-3.mp4"])):
+        sessions = Sessions(StreamConfig(force=force), load_avatar(ada))
+        assert [sessions._next_recording(tmp_path / "a.mp4").name for _ in range(3)] == names
+
+
+def test_nobody_reads_what_is_printed(ada: Path, tmp_path: Path) -> None:
+    """A closed pipe ended in a traceback; the video is whole."""
+    source = write_wav(tmp_path / "a.wav", tone(1280))
+    command = [sys.executable, ROOT / "run_stream.py", "--source", source, "--record", "a.mp4", *SMALL]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (0, "miravox: standard output was closed\n")
+    assert len(frames_of(tmp_path / "a.mp4")) == 2
 
 
 # The machine
@@ -406,17 +479,105 @@ def test_no_opengl(run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize("fault", [signal.SIGTERM, signal.SIGINT])
-def test_an_interruption_leaves_nothing_behind(
-    run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals
+@pytest.mark.parametrize(("frame", "kept"), [(0, False), (3, True), (40, True)])
+def test_an_interruption_keeps_what_was_rendered(
+    run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch, fault: signal.Signals, frame: int, kept: bool
 ) -> None:
     render = FacePipeline.render
 
     def interrupted(self: FacePipeline, frame_index: int) -> av.VideoFrame:
-        if frame_index == 3:
+        if frame_index == frame:
+            if not kept:  # the start: the signal would end the process at once
+                raise KeyboardInterrupt
             os.kill(os.getpid(), fault)
         return render(self, frame_index)
 
     monkeypatch.setattr(FacePipeline, "render", interrupted)
-    code, out, err = run(["--source", write_wav(Path("a.wav"), tone(16_000)), "--record", "a.mp4", *SMALL])
-    assert (code, out, err) == (130, "", "miravox: interrupted; nothing was written\n")
-    assert [path.name for path in Path().iterdir()] == ["a.wav"]
+    code, out, err = run(["--source", write_wav(Path("a.wav"), tone(64_000)), "--record", "a.mp4", *SMALL])
+    assert (code, out) == (130, "")
+    if not kept:
+        assert err == "miravox: interrupted; nothing was written\n"
+        assert [path.name for path in Path().iterdir()] == ["a.wav"]
+        return
+    (seconds,) = re.fullmatch(r"miravox: interrupted; the first ([\d.]+) s are in a.mp4\n", err).groups()  # type: ignore[union-attr]
+    frames = len(frames_of(Path("a.mp4")))
+    assert frame - 1 <= frames <= frame + 1 and float(seconds) == pytest.approx(frames / 25, abs=0.06)
+
+
+def test_a_fault_in_the_middle_keeps_what_was_rendered(run: Run, ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    render = FacePipeline.render
+
+    def broken(self: FacePipeline, frame_index: int) -> av.VideoFrame:
+        if frame_index == 40:
+            raise MiravoxError("source.mp4", found="no frame 40", wanted="598", remedy="Get it again.")
+        return render(self, frame_index)
+
+    monkeypatch.setattr(FacePipeline, "render", broken)
+    code, _, err = run(["--source", write_wav(Path("a.wav"), tone(64_000)), "--record", "a.mp4", *SMALL])
+    assert code == 2 and err.count("\n") == 1
+    assert re.search(r"Get it again\. The first 1\.\d s are in a\.mp4\.\n$", err)
+    assert 39 <= len(frames_of(Path("a.mp4"))) <= 40
+
+
+# The start
+
+
+@pytest.mark.parametrize("module", ["numpy", "av", "onnxruntime", "aiohttp", "moderngl"])
+def test_the_start_ends_at_a_signal_wherever_it_is(tmp_path: Path, module: str) -> None:
+    """SIGTERM while something was imported ended in that one's ImportError."""
+    code = f"""
+import os, signal, sys
+from importlib.abc import MetaPathFinder
+
+class Signalled(MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name == {module!r}:
+            try:
+                os.kill(os.getpid(), signal.SIGTERM)
+            except BaseException as error:  # as packages do while they are imported
+                raise ImportError("half of it is there") from error
+
+sys.meta_path.insert(0, Signalled())
+from realtime.cli import main
+sys.exit(main(["--offline", "--record", {str(tmp_path / "a.mp4")!r}] if {module != "aiohttp"} else ["--port", "1"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "") and list(tmp_path.iterdir()) == []
+
+
+def test_a_start_that_hangs_ends_with_one_line(tmp_path: Path) -> None:
+    """A library that never returns; the signal ends it as well."""
+    code = """
+import sys, threading
+from realtime.interruption import bounded_start, end_on_signals
+end_on_signals()
+with bounded_start("avatars/stranger", 0.05):
+    threading.Event().wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("miravox: avatars/stranger: found no frame after")
+
+
+def test_a_start_that_does_not_hang_goes_on() -> None:
+    with bounded_start("avatars/ada", 3600):
+        timers = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+    (timer,) = timers
+    timer.join()
+
+
+def test_a_network_that_loops_is_refused_at_the_start(run: Run, ada: Path) -> None:
+    """It hung, and no signal was answered."""
+    shutil.copytree(ada, "me")
+    path = Path("me/targets/onnx/projection.onnx")
+    path.write_bytes(changed(path.read_bytes(), endless_loop))
+    info = json.loads(Path("me/avatar.json").read_text())
+    change_info(Path("me"), files=info["files"] | {str(path)[3:]: hashlib.sha256(path.read_bytes()).hexdigest()})
+    refused(run, ["--offline", "--avatar", "me", "--record", "a.mp4"], str(path), "does not write")
+
+
+def test_a_sample_that_is_not_listed_is_not_opened(run: Run, ada: Path) -> None:
+    shutil.copytree(ada, "me")
+    files = json.loads(Path("me/avatar.json").read_text())["files"]
+    change_info(Path("me"), files={name: value for name, value in files.items() if name != "sample.flac"})
+    refused(run, ["--offline", "--avatar", "me", "--record", "a.mp4"], "me/sample.flac", "does not list")

@@ -8,10 +8,11 @@ follows goes by the index of a sample. Whatever speaks holds a Feed:
     feed.end_segment()                  ... `on_playback` is told when the last sample of it was played
     feed.clear()                        barge-in: what is queued is dropped, the epoch goes up, the mouth comes to rest
 
-    feed = input.attach(live=True)      a microphone: samples come in real time and are passed on at once
+    feed = input.attach(live=True)      a microphone: samples come in real time, and are passed on as soon as can be
     feed.push(samples, 48_000)
 
-Silence keeps the clock running when samples stop. Attaching another feed takes the speech from the one before.
+Silence keeps the clock running when samples stop, and nothing that comes makes it run faster or slower. Attaching
+another feed takes the speech from the one before.
 
 What other threads hand over waits in an inbox behind a lock; what they may know of the input's thread is published as
 one InputState after everything that it does.
@@ -42,7 +43,7 @@ class InputCounts:
     """Samples since the start that were not simply passed on."""
 
     silence: int  # inserted because none came
-    discarded: int  # late: silence had taken their place
+    discarded: int  # of a live source: too late, or left out to shorten its delay
     bad: int  # NaN or infinite: silenced
 
 
@@ -53,7 +54,8 @@ class InputState:
     counts: InputCounts
     arrival: Arrival  # the newest block's first sample, and when it came if its samples came one by one
     drift_seconds: float  # how far a live source's clock has run ahead of this machine's since it was last corrected
-    waiting: bool  # a live source is silent: none of its samples came in the last 60 ms
+    buffer_seconds: float  # how long live speech waits for its turn after it came: as its lateness needs
+    waiting: bool  # a live source is silent: 60 ms of silence or more stand for what did not come
     queued_seconds: float  # of speech that was pushed faster than real time
 
 
@@ -64,7 +66,12 @@ class Feed:
         self._input, self.live, self.on_low = owner, live, on_low
 
     def push(self, samples: FloatArray, rate: int = SAMPLE_RATE, source_time: int | None = None) -> None:
-        """Hands over float32 mono samples [n]; copies nothing, waits for nothing."""
+        """Hands over float32 mono samples [n]; copies nothing, waits for nothing.
+
+        Args:
+            rate: Hz.
+            source_time: the source's own time stamp of the first sample: it counts samples at `rate`, modulo 2 ** 32.
+        """
         self._input._push(self, samples, rate, source_time)
 
     def end_segment(self) -> None:
@@ -136,7 +143,7 @@ class AudioInput:
         """A new feed, which takes the place of the one before (its unplayed speech is dropped).
 
         Args:
-            live: samples come in real time, and are late if they come later.
+            live: samples come in real time. What comes late again and again is waited for, up to 250 ms.
             on_low: is called, on the input's thread, when less than a second of speech is queued.
         """
         with self._changed:
@@ -202,6 +209,11 @@ class AudioInput:
             self._changed.notify()
         if self._thread is not None:
             self._thread.join()
+        with self._changed:  # what is large, or has threads of its own, goes now rather than some time later
+            self._feed = None
+            self._inbox.clear()
+            self._queued.clear()
+            self._convert.restart()
 
     def _run(self) -> None:
         while True:
@@ -226,7 +238,7 @@ class AudioInput:
             for item in arrived:
                 if isinstance(item, Piece):
                     self._live.receive(item)
-            wake_at = self._live.fill_if_overdue(now)
+            wake_at = self._live.release(now)
         else:
             for item in arrived:
                 if isinstance(item, Piece):
@@ -240,11 +252,13 @@ class AudioInput:
 
     def _begin_epoch(self, feed: Feed | None, epoch: int, now: float) -> None:
         self._queued.clear()
+        self._live.silence(now)
         if feed is not self._current:
             self._current = feed
             self._convert.restart()
             self._live.begin()
-            self._samples.restart(now)
+            if feed is not None and not feed.live:
+                self._samples.align(now)
         self._samples.epoch = epoch
         self._samples.emit(np.zeros(0, np.float32), now)  # tells the ring at once
 
@@ -263,6 +277,7 @@ class AudioInput:
             counts=InputCounts(self._samples.silence_samples, self._live.discarded_samples, self._convert.bad_samples),
             arrival=self._samples.arrival,
             drift_seconds=self._live.drift_samples / SAMPLE_RATE,
+            buffer_seconds=self._live.buffer_samples / SAMPLE_RATE,
             waiting=self._live.waiting,
             queued_seconds=self._queued.queued_samples / SAMPLE_RATE,
         )

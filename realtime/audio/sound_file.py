@@ -1,12 +1,17 @@
-"""A recording of any kind -> 16 kHz mono float32 speech, whole or not at all."""
+"""A recording of any kind -> 16 kHz mono float32 speech, whole or not at all.
+
+`read_speech` holds all of it. `open_speech` reads a long one piece by piece, again and again, in memory that does not
+grow with it; it has been listened to from beginning to end before the first piece is given out.
+"""
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import BinaryIO
+from types import TracebackType
+from typing import BinaryIO, Self
 
 import av
 import numpy as np
@@ -15,20 +20,15 @@ from ..arrays import FloatArray
 from ..contract import SAMPLE_RATE
 from ..errors import MiravoxError
 from .block import Block
-from .resampler import mono
+from .decoding_bounds import Bounds
+from .file_part import CutOff
+from .joined_files import parts_of
+from .sound_decoder import WANTED, Piece, SoundSource, cut_off, decoded
+from .sound_plan import SoundPlan, SpeechOfPieces, choose_track, survey
 
-WANTED = "an audio or video file with sound that FFmpeg reads (wav, mp3, flac, m4a, ogg, mp4, ...)"
-# FFmpeg's formats for recordings. Left out: playlists, which name other files and addresses, and text drawn as video.
-FORMATS = (
-    "aac,ac3,aiff,amr,ape,asf,au,avi,caf,dts,eac3,flac,flv,gsm,loas,matroska,mov,mp3,mpc,mpc8,mpeg,mpegts,mxf,nut,"
-    "ogg,rm,sox,tak,tta,voc,w64,wav,wv"
-)
-# Those whose header states how long the recording is, containers their longest stream. For others FFmpeg guesses.
-SOUNDS_WITH_DURATION = {"aiff", "au", "flac"}
-CONTAINERS_WITH_DURATION = {"matroska,webm", "mov,mp4,m4a,3gp,3g2,mj2"}
-CUT_OFF_SECONDS = 0.25  # a stated duration may be this much longer than the sound: encoders round it up
-UNKNOWN_WAV_BYTES = 0x7FFF_0000  # programs that write wav into a pipe state this much or more, not knowing the length
-OGG_PAGE_BYTES = 27 + 255 + 255 * 255  # at most
+log = logging.getLogger("miravox")
+
+HELD_SECONDS = 300.0  # a longer recording is read anew each time it is said
 
 
 @dataclass(frozen=True)
@@ -37,45 +37,45 @@ class Speech:
 
     samples: FloatArray  # [n], n >= 1, in [-1, 1], 16 kHz mono
     bad_samples: int  # NaN or infinite values of the source that became silence
+    repairs: tuple[str, ...] = ()  # what was wrong with the source, and what was done about it, one line each
 
     @property
     def seconds(self) -> float:
         return len(self.samples) / SAMPLE_RATE
 
 
-def read_speech(path: Path, max_seconds: float | None = None) -> Speech:
-    """Decodes any recording that FFmpeg reads to 16 kHz mono: resampled, channels averaged, NaN and infinity silenced.
+def read_speech(path: Path, max_seconds: float | None = None, cancelled: Callable[[], bool] | None = None) -> Speech:
+    """Decodes any recording that FFmpeg reads to 16 kHz mono; all of it lies in memory then.
 
-    Raises MiravoxError if the file is missing, unreadable, empty, cut off, damaged, no recording, has no sound, or
-    lasts longer than `max_seconds`.
+    Of several tracks the one with speech is taken, and of several channels their mean, unless one is empty, upside
+    down, or has no voice. NaN and infinity become silence. What can be repaired is, and is told.
+
+    Args:
+        max_seconds: that it may last.
+        cancelled: is asked again and again; once it says so, reading ends.
+
+    Raises MiravoxError if the file is missing, unreadable, empty, cut off, damaged, no recording, has no sound, takes
+    too long to decode, lasts longer than `max_seconds`, or if reading was called off.
     """
-    try:
-        _check_whole(path)
-        with av.open(f"file:{path}", options={"format_whitelist": FORMATS, "protocol_whitelist": "file"}) as container:
-            return _decode(container, path, max_seconds)
-    except av.error.FFmpegError as error:
-        raise MiravoxError(
-            str(path),
-            found=f"something that is no recording, or was cut off ({error.strerror})",
-            wanted=WANTED,
-            remedy="Choose another file, or copy or record it again.",
-        ) from error
-    except OSError as error:
-        raise MiravoxError(
-            str(path),
-            found=f"a file that cannot be read ({error.strerror})",
-            wanted=WANTED,
-            remedy="Check its permissions.",
-        ) from error
+    with SpeechFile(path, max_seconds, cancelled, held_seconds=float("inf")) as file:
+        return Speech(file.samples(), file.bad_samples, file.repairs)
+
+
+def open_speech(
+    path: Path, max_seconds: float | None = None, cancelled: Callable[[], bool] | None = None
+) -> SpeechFile:
+    """As `read_speech`, in bounded memory; what was repaired is logged. The file is held open, and may be removed."""
+    file = SpeechFile(path, max_seconds, cancelled)
+    for repair in file.repairs:
+        log.warning("%s: %s", path.name, repair)
+    return file
 
 
 def speech_of_samples(samples: FloatArray, rate: int) -> Speech:
     """A recording that is in memory, float32 mono [n], n >= 1, at `rate` Hz."""
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples[None]), format="flt", layout="mono")
-    frame.sample_rate = rate
-    mixer = _Mixer()
-    mixer.add(frame)
-    return mixer.speech()
+    to_speech, piece = SpeechOfPieces(SoundPlan(0)), Piece(np.ascontiguousarray(samples[None]), rate, 0)
+    pieces = [*to_speech(piece), *to_speech.rest()]
+    return Speech(np.concatenate(list(_exactly(pieces, max(1, round(piece.seconds * SAMPLE_RATE))))), 0)
 
 
 def blocks(speech: FloatArray, samples_per_block: int) -> Iterator[Block]:
@@ -84,161 +84,186 @@ def blocks(speech: FloatArray, samples_per_block: int) -> Iterator[Block]:
         yield Block(start, speech[start : start + samples_per_block])
 
 
-def _check_whole(path: Path) -> None:
-    """Raises MiravoxError if there is no such file, it is empty, or is a wav or ogg shorter than its headers say.
+class SpeechFile:
+    """A recording on disk, after it was listened to from beginning to end. `len` is how many samples it has at 16 kHz.
 
-    FFmpeg itself takes one that was cut off for a shorter recording.
+    Attributes:
+        repairs: what was wrong with it, and what was done about it, one line each.
+        bad_samples: NaN or infinite values that become silence.
     """
+
+    def __init__(
+        self,
+        path: Path,
+        max_seconds: float | None = None,
+        cancelled: Callable[[], bool] | None = None,
+        held_seconds: float | None = None,
+    ) -> None:
+        """Raises as `read_speech` does. A recording of up to `held_seconds` (five minutes) is held in memory."""
+        self.path, self.bad_samples = path, 0
+        self.repairs: tuple[str, ...] = ()
+        self._held_samples = SAMPLE_RATE * (HELD_SECONDS if held_seconds is None else held_seconds)  # at most
+        self._recordings: list[tuple[SoundSource, SoundPlan]] = []
+        self._held: list[FloatArray] | None = []  # None: there is too much of it
+        self._length = 0
+        self._file = _open(path)
+        try:
+            self._listen(Bounds(path, max_seconds, cancelled))
+        except BaseException as error:
+            self.close()
+            if isinstance(error, CutOff):
+                raise cut_off(path, str(error)) from error
+            if isinstance(error, av.error.FFmpegError):
+                raise _no_recording(path, error) from error
+            if isinstance(error, OSError):
+                raise _unreadable(path, error) from error
+            raise
+
+    def _listen(self, bounds: Bounds) -> None:
+        parts, repairs = parts_of(self._file, self.path)
+        told = dict.fromkeys(repairs)  # each once, in order
+        for part in parts:
+            bounds.check()
+            source = SoundSource(self.path, self._file, part)
+            plan, is_simple = choose_track(source, bounds)
+            if is_simple:  # heard and held in one go
+                plan, kept = self._hear(source, plan, bounds)
+            else:
+                plan = survey(source, plan, bounds)
+                self._hold_no_more_than(plan.samples)
+                again = Bounds(self.path, cancelled=bounds.cancelled)
+                kept = [] if self._held is None else list(_speech(source, plan, again))
+            if self._held is not None:
+                self._held += _exactly(kept, plan.samples)
+            self._recordings.append((source, plan))
+            self._length += plan.samples
+            self.bad_samples += plan.bad
+            told |= dict.fromkeys(plan.repairs)
+        self.repairs = tuple(told)
+        if bounds.seconds == 0:
+            raise MiravoxError(
+                str(self.path),
+                found="a sound track without a sample",
+                wanted=WANTED,
+                remedy="Record or export it again.",
+            )
+        if self._length == 0:  # a single sample at a high rate
+            self._length, self._held = 1, [np.zeros(1, np.float32)]
+        if self._held is not None:
+            self.close()
+
+    def _hear(self, source: SoundSource, plan: SoundPlan, bounds: Bounds) -> tuple[SoundPlan, list[FloatArray]]:
+        """Counts what there is, and keeps it as long as there is little."""
+        to_speech, kept = SpeechOfPieces(plan), list[FloatArray]()
+        seconds, bad = 0.0, 0
+        for piece in decoded(source, plan.track, bounds):
+            seconds += piece.seconds
+            bad += piece.bad
+            self._hold_no_more_than(round(seconds * SAMPLE_RATE))
+            if self._held is None:
+                kept = []
+            else:
+                kept += to_speech(piece)
+        if self._held is not None:
+            kept += to_speech.rest()
+        return replace(plan, seconds=seconds, bad=bad), kept
+
+    def _hold_no_more_than(self, samples: int) -> None:
+        """Gives up holding the recording if these samples are too many."""
+        if self._length + samples > self._held_samples:
+            self._held = None
+
+    def __len__(self) -> int:
+        return self._length
+
+    @property
+    def seconds(self) -> float:
+        return self._length / SAMPLE_RATE
+
+    @property
+    def is_held(self) -> bool:
+        """Whether all of it is in memory."""
+        return self._held is not None
+
+    def samples(self) -> FloatArray:
+        """All of it, float32 [len] in [-1, 1]."""
+        held = list(self.pieces())
+        return np.concatenate(held) if len(held) != 1 else held[0]
+
+    def pieces(self) -> Iterator[FloatArray]:
+        """All of it from the beginning, float32 [n] in [-1, 1], `len` samples in all; one iteration at a time.
+
+        Raises MiravoxError if the file was changed since it was opened.
+        """
+        if self._held is not None:
+            yield from self._held
+            return
+        try:
+            for source, plan in self._recordings:
+                yield from _exactly(_speech(source, plan), plan.samples)
+        except av.error.FFmpegError as error:
+            raise _no_recording(self.path, error) from error
+
+    def close(self) -> None:
+        """Closes the file. May be called again."""
+        self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _speech(source: SoundSource, plan: SoundPlan, bounds: Bounds | None = None) -> Iterator[FloatArray]:
+    """One recording that was surveyed, decoded again."""
+    to_speech = SpeechOfPieces(plan)
+    for piece in decoded(source, plan.track, bounds, whole=False):
+        yield from to_speech(piece)
+    yield from to_speech.rest()
+
+
+def _exactly(pieces: Iterable[FloatArray], samples: int) -> Iterator[FloatArray]:
+    """Pieces as long as the source in all: the resampler may withhold a few samples, or give a few more."""
+    left = samples
+    for piece in pieces:
+        if left:
+            yield piece[:left]
+            left -= min(left, len(piece))
+    if left:
+        yield np.zeros(left, np.float32)
+
+
+def _open(path: Path) -> BinaryIO:
+    """Raises MiravoxError if there is no such file, it is empty, or can't be read."""
     if not path.is_file():
         found = "a folder" if path.is_dir() else "something other than a file" if path.exists() else "no such file"
         raise MiravoxError(str(path), found=found, wanted=WANTED, remedy="Check the path.")
-    size = path.stat().st_size
-    if size == 0:
-        raise MiravoxError(str(path), found="an empty file", wanted=WANTED, remedy="Record or export it again.")
-    with path.open("rb") as f:
-        kind = f.read(4)
-        if kind == b"RIFF":
-            end = _wav_end(f)
-        else:
-            end = _ogg_end(f, size) if kind == b"OggS" else 0
-    if end > size:
-        raise _cut_off(path, f"{size} bytes, {end - size} fewer than its header promises")
-
-
-def _wav_end(f: BinaryIO) -> int:
-    """Where the data chunk ends by its own header; 0 if there is none or it states no length."""
-    f.seek(12)
-    while len(header := f.read(8)) == 8:
-        kind, size = struct.unpack("<4sI", header)
-        if kind == b"data":
-            start: int = f.tell()
-            return start + size if size < UNKNOWN_WAV_BYTES else 0
-        f.seek(size + size % 2, 1)
-    return 0
-
-
-def _ogg_end(f: BinaryIO, size: int) -> int:
-    """Where the last page ends by its own header."""
-    start = f.seek(max(0, size - OGG_PAGE_BYTES))
-    tail = f.read()
-    page = tail.rfind(b"OggS")
-    if page < 0:
-        return 0
-    segments = tail[page + 26] if page + 26 < len(tail) else 0
-    body = sum(tail[page + 27 : page + 27 + segments])
-    return start + page + 27 + segments + body
-
-
-def _mp3_states_duration(path: Path) -> bool:
-    """Whether an mp3 opens with a Xing or Info header that has the number of frames."""
-    with path.open("rb") as f:
-        tag = f.read(10)
-        if tag[:3] == b"ID3" and len(tag) == 10:  # its length is in four digits of seven bits
-            f.seek(10 + sum(digit << shift for digit, shift in zip(tag[6:], (21, 14, 7, 0), strict=True)))
-        else:
-            f.seek(0)
-        first = f.read(64)
-    at = max(first.find(b"Xing"), first.find(b"Info"))
-    return at > 0 and first[0] == 0xFF and len(first) >= at + 8 and bool(first[at + 7] & 1)
-
-
-def _decode(container: av.container.InputContainer, path: Path, max_seconds: float | None) -> Speech:
-    if not container.streams.audio:
-        kinds = " and ".join(sorted({s.type for s in container.streams})) or "no"
-        raise MiravoxError(
-            str(path),
-            found=f"{kinds} streams only",
-            wanted=WANTED,
-            remedy="Choose a file with a sound track; if it should have one, the file was cut off.",
-        )
-    sound = container.streams.audio[0]
-    mixer = _Mixer()
-    reached = 0.0  # seconds; of every stream, since the longest one makes the duration
     try:
-        for packet in container.demux():
-            if packet.pts is not None and packet.duration and packet.time_base:
-                reached = max(reached, float((packet.pts + packet.duration) * packet.time_base))
-            if packet.stream_index == sound.index:
-                for frame in packet.decode():
-                    assert isinstance(frame, av.AudioFrame)
-                    mixer.add(frame)
-                if max_seconds is not None and mixer.seconds > max_seconds:
-                    raise MiravoxError(
-                        str(path),
-                        found=f"more than {max_seconds:.0f} s of sound",
-                        wanted=f"{max_seconds:.0f} s at most",
-                        remedy="Choose a part of it, or render it with --offline.",
-                    )
-    except av.error.FFmpegError as error:
-        raise MiravoxError(
-            str(path),
-            found=f"sound that breaks off or is damaged after {mixer.seconds:.2f} s ({error.strerror})",
-            wanted=WANTED,
-            remedy="Record, copy or export it again.",
-        ) from error
-    if mixer.seconds == 0:
-        raise MiravoxError(
-            str(path), found="a sound track without a sample", wanted=WANTED, remedy="Record or export it again."
-        )
-    if container.format.name in SOUNDS_WITH_DURATION or _mp3_states_duration(path):
-        _check_duration(container, mixer.seconds, path)
-    elif container.format.name in CONTAINERS_WITH_DURATION:
-        _check_duration(container, reached, path)
-    return mixer.speech()
+        file = path.open("rb")
+    except OSError as error:
+        raise _unreadable(path, error) from error
+    if file.seek(0, 2) == 0:
+        file.close()
+        raise MiravoxError(str(path), found="an empty file", wanted=WANTED, remedy="Record or export it again.")
+    return file
 
 
-def _check_duration(container: av.container.InputContainer, seconds: float, path: Path) -> None:
-    """Raises MiravoxError if the header states more than `seconds`."""
-    if container.duration is None:
-        return
-    stated = (container.duration + min(0, container.start_time or 0)) / av.time_base
-    if seconds < stated - CUT_OFF_SECONDS:
-        raise _cut_off(path, f"{seconds:.2f} s, but its header promises {stated:.2f} s")
-
-
-def _cut_off(path: Path, found: str) -> MiravoxError:
+def _unreadable(path: Path, error: OSError) -> MiravoxError:
     return MiravoxError(
         str(path),
-        found=f"a file that was cut off or damaged ({found})",
-        wanted="a whole recording",
-        remedy="Copy or record it again.",
+        found=f"a file that cannot be read ({error.strerror})",
+        wanted=WANTED,
+        remedy="Check its permissions.",
     )
 
 
-class _Mixer:
-    """Decoded frames of any kind -> one recording, 16 kHz mono."""
-
-    def __init__(self) -> None:
-        self.seconds = 0.0
-        self.bad_samples = 0
-        self._rate = 0  # Hz, of the frames
-        self._resampler: av.AudioResampler | None = None
-        self._pieces: list[FloatArray] = []
-
-    def add(self, frame: av.AudioFrame) -> None:
-        if frame.sample_rate != self._rate:  # the first frame; then only where recordings were joined
-            self._flush()
-            self._rate = frame.sample_rate
-            self._resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_RATE)
-        values, bad = mono(frame)
-        self.bad_samples += bad
-        self.seconds += len(values) / self._rate
-        carrier = av.AudioFrame.from_ndarray(values[None], format="flt", layout="mono")
-        carrier.sample_rate = self._rate
-        self._resample(carrier)
-
-    def _resample(self, carrier: av.AudioFrame | None) -> None:
-        assert self._resampler is not None
-        self._pieces += [np.asarray(out.to_ndarray()[0], np.float32) for out in self._resampler.resample(carrier)]
-
-    def _flush(self) -> None:
-        if self._resampler is not None:
-            self._resample(None)
-
-    def speech(self) -> Speech:
-        """All that was added, as long as the source: the resampler may withhold a few samples of a short one."""
-        self._flush()
-        samples = np.concatenate(self._pieces) if self._pieces else np.zeros(0, np.float32)
-        length = max(1, round(self.seconds * SAMPLE_RATE))
-        samples = np.pad(samples[:length], (0, max(0, length - len(samples))))
-        return Speech(np.clip(samples, -1, 1), self.bad_samples)
+def _no_recording(path: Path, error: av.error.FFmpegError) -> MiravoxError:
+    return MiravoxError(
+        str(path),
+        found=f"something that is no recording, or was cut off ({error.strerror})",
+        wanted=WANTED,
+        remedy="Choose another file, or copy or record it again.",
+    )

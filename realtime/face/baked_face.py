@@ -18,9 +18,11 @@ from safetensors.numpy import load_file
 from ..arrays import ByteArray, FloatArray
 from ..camera import Camera
 from ..contract import COEFFICIENTS
-from .engine import Engine
+from ..errors import MiravoxError
+from .engine import REMEDY, Engine
 from .gl import UnlockedGL, column_major, load_shader
 
+BAKED_FILES = ("baked.safetensors", "coefficients.onnx")
 CHANGE_ZERO = 128  # texel of a colour that is the mean's
 
 
@@ -41,8 +43,15 @@ class Baked:
 
     @staticmethod
     def load(folder: Path) -> Baked:
-        """`folder` holds baked.safetensors and coefficients.onnx."""
-        baked = load_file(folder / "baked.safetensors")
+        """`folder` holds BAKED_FILES. Raises MiravoxError if the network is not one of these textures' factors."""
+        tensors, network = (folder / name for name in BAKED_FILES)
+        baked, coefficients = load_file(tensors), Engine(network, COEFFICIENTS)
+        ranks = {name: len(baked[f"{name}_components"]) for name in ("displacement", "color")}
+        found = {name: coefficients.output_shapes[name][1:] for name in ranks}
+        if found != {name: (rank,) for name, rank in ranks.items()}:
+            raise MiravoxError(
+                str(network), found=f"factors {found}", wanted=f"{ranks}, as many as components", remedy=REMEDY
+            )
         used, triangles = np.unique(baked["triangles"], return_inverse=True)
         displacement = baked["displacement_components"][:, used].astype(np.float32)  # [D, V', 3]
         components = baked["color_components"]  # [C, h, w, 3]
@@ -51,7 +60,7 @@ class Baked:
         color[-1] = CHANGE_ZERO + 0.5
         mean = np.round(255 * np.clip(baked["color_mean"].astype(np.float32), 0, 1)).astype(np.uint8)  # [H, W, 3]
         return Baked(
-            Engine(folder / "coefficients.onnx", COEFFICIENTS),
+            coefficients,
             np.ascontiguousarray(baked["positions"][used]).reshape(-1),
             np.ascontiguousarray(displacement.reshape(len(displacement), -1).T),
             np.ascontiguousarray(baked["uv"][used], np.float32),

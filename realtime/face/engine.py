@@ -1,4 +1,4 @@
-"""Engine: one network's ONNX file on the CPU by ONNX Runtime, checked against the contract.
+"""Engine: one network's ONNX file on the CPU by ONNX Runtime, which is given nothing but what export writes.
 
 The one module of the live path that imports onnxruntime. Its Linux builds report to their maker unless they are told
 not to before they are imported, and Miravox contacts nothing that its user did not name.
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from ..arrays import FloatArray
 from ..contract import Network, Tensor, check_shape
 from ..errors import MiravoxError
+from .network_check import REMEDY, read_network
 
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 import onnxruntime
-
-REMEDY = "Export the avatar again with `python -m export`."
 
 
 def check_inputs(network: Network, inputs: tuple[NDArray[Any], ...]) -> None:
@@ -36,7 +35,9 @@ class Engine:
     """One network, which many threads may run at once. `threads` is how many cores a call may use."""
 
     def __init__(self, path: Path, network: Network, threads: int = 1) -> None:
+        """Raises MiravoxError if the file is not that network, or not made of what export writes."""
         self.path, self.network = path, network
+        model, self.output_shapes = read_network(path, network)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.inter_op_num_threads = 1
@@ -44,7 +45,7 @@ class Engine:
         # A waiting thread that spins takes a core from the encoder and from OpenGL.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self.session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has no public base class for what it raises
             raise MiravoxError(
                 str(path),

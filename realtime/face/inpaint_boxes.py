@@ -21,8 +21,8 @@ class InpaintBoxes:
         first = avatar.source_box[0]
         own = np.array([round((first[2] - first[0]) * ratio), round((first[3] - first[1]) * ratio)], np.int32)
         corner = np.minimum(np.round(avatar.source_box[:, :2] * ratio), size - own).astype(np.int32)
-        # The even box around it: that is what can be cut out of a picture in YUV 4:2:0.
-        self.box_size = int(own[0] + 2) // 2 * 2, int(own[1] + 2) // 2 * 2
+        # The even box around it: that is what can be cut out of a picture in YUV 4:2:0. It may be the whole picture.
+        self.box_size = min(int(own[0] + 2) // 2 * 2, size), min(int(own[1] + 2) // 2 * 2, size)
         even = np.minimum(corner // 2 * 2, size - np.array(self.box_size, np.int32))
         self.boxes = np.concatenate([even, even + np.array(self.box_size, np.int32)], 1)
         self.masked = np.concatenate([corner - even, corner - even + own], 1)  # what of each box the mask covers

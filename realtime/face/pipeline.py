@@ -66,7 +66,7 @@ class FacePipeline:
             self.face = NeuralFace(self.context, avatar, networks, camera, self.inpaint.box_size)
         self.compositor = Compositor(engines.engine(COMPOSITION), avatar.composition_size, self.inpaint.box_size)
         self.to_rgb, self.to_yuv = RgbConverter(), FrameConverter()
-        self.source = SourceLoop(avatar.folder / "source.mp4", len(avatar.source_pose), self.size)
+        self.source = SourceLoop(avatar.file("source.mp4"), len(avatar.source_pose), self.size, avatar.info["width"])
 
     def render(self, frame_index: int) -> av.VideoFrame:
         """Frame k, yuv420p, BT.709: `paint` and `finish` in one."""

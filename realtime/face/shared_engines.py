@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 from ..avatar import Avatar
-from ..contract import AUDIO_ENCODER, PROJECTION, Network
-from .baked_face import Baked
-from .engine import Engine
+from ..contract import AUDIO_ENCODER, COMPOSITION, PROJECTION, Network
+from ..errors import MiravoxError
+from .baked_face import BAKED_FILES, Baked
+from .engine import REMEDY, Engine
 
 
 class SharedEngines:
@@ -16,7 +17,7 @@ class SharedEngines:
     """
 
     def __init__(self, avatar: Avatar) -> None:
-        self._targets = avatar.folder / "targets"
+        self._avatar = avatar
         self._engines: dict[str, Engine] = {}
         self._baked: Baked | None = None
         self._loading = threading.Lock()
@@ -25,8 +26,10 @@ class SharedEngines:
         """One network of the contract, from targets/onnx. Raises MiravoxError if its file is not that network."""
         with self._loading:
             if network.name not in self._engines:
-                path = self._targets / "onnx" / f"{network.name}.onnx"
-                self._engines[network.name] = Engine(path, network)
+                engine = Engine(self._avatar.file(f"targets/onnx/{network.name}.onnx"), network)
+                if network is COMPOSITION:
+                    self._check_side(engine)
+                self._engines[network.name] = engine
             return self._engines[network.name]
 
     def speech(self) -> tuple[Engine, Engine]:
@@ -37,5 +40,17 @@ class SharedEngines:
         """The textures and components of the target baked."""
         with self._loading:
             if self._baked is None:
-                self._baked = Baked.load(self._targets / "baked")
+                paths = [self._avatar.file(f"targets/baked/{name}") for name in BAKED_FILES]
+                self._baked = Baked.load(paths[0].parent)
             return self._baked
+
+    def _check_side(self, composition: Engine) -> None:
+        """The network composes squares of the size that avatar.json says."""
+        side, found = self._avatar.composition_size, composition.output_shapes["rgb"]
+        if found != (1, 3, side, side):
+            raise MiravoxError(
+                str(composition.path),
+                found=f"a network that makes {list(found)}",
+                wanted=f"[1, 3, {side}, {side}], as composition_size in avatar.json says",
+                remedy=REMEDY,
+            )

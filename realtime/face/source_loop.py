@@ -9,22 +9,79 @@ import threading
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 
+from ..contract import FRAME_RATE
 from ..errors import MiravoxError
 from .yuv import copy_of
 
 SEEK_AHEAD = 8  # further ahead, seeking is cheaper than decoding what lies between
 
 
+# What a stranger's file may be: MP4 by its own header and nothing else (no playlist, no list of files), one stream of
+# H.264, and no picture larger than the loop's. Nothing else is decoded, and no other file or address is opened.
+DEMUXER = "mp4"
+OPENING = {
+    "format_whitelist": "mov,mp4,m4a,3gp,3g2,mj2",  # FFmpeg's name of that one demuxer
+    "codec_whitelist": "h264",
+    "protocol_whitelist": "file",
+}
+MAX_FRAMES = 1 << 14  # eleven minutes
+WANTED = "a source loop as export writes it: MP4 with one H.264 video"
+REMEDY = "Get the avatar again."
+
+
+def open_source_loop(path: Path, width: int) -> InputContainer:
+    """The file of a source loop whose frames are `width` pixels a side. Raises MiravoxError if it is none."""
+    options = {**OPENING, "max_pixels": str(2 * width * width)}  # the decoder works on whole blocks beyond the edges
+    try:
+        with path.open("rb") as file:
+            if file.read(8)[4:] != b"ftyp":
+                raise _refused(path, "a file that is not MP4")
+        container = av.open(str(path), format=DEMUXER, options=options)
+    except (av.error.FFmpegError, OSError) as error:
+        raise _refused(path, f"a file that FFmpeg refuses ({error.strerror})") from error
+    streams = container.streams
+    found = [f"{s.type} {s.codec_context.name if s.codec_context else 'unknown'}" for s in streams]
+    if found != ["video h264"]:
+        container.close()
+        raise _refused(path, f"the streams {', '.join(found)[:80] or 'none'}")
+    codec = streams.video[0].codec_context
+    if (codec.width, codec.height) != (width, width) or codec.pix_fmt != "yuv420p":
+        container.close()
+        raise _refused(
+            path, f"{codec.width} x {codec.height} {codec.pix_fmt}, {width} x {width} yuv420p in avatar.json"
+        )
+    codec.options = {"max_pixels": options["max_pixels"]}
+    codec.thread_count = 1
+    return container
+
+
+def _refused(path: Path, found: str) -> MiravoxError:
+    return MiravoxError(str(path), found=found, wanted=WANTED, remedy=REMEDY)
+
+
 class SourceLoop:
     """Frames of an endless video. Frame k of the sample clock shows loop frame k modulo its length."""
 
-    def __init__(self, path: Path, frames: int, size: int) -> None:
+    def __init__(self, path: Path, frames: int, size: int, width: int) -> None:
+        """
+        Args:
+            frames: how many of the file's belong to the loop.
+            size: side of the frames that are given out, pixels.
+            width: of the file's own frames, which are square.
+
+        Raises MiravoxError if the file is not such a video.
+        """
         self.path, self.frames, self.size = path, frames, size
-        self.container = av.open(str(path))
+        self.container = open_source_loop(path, width)
         self.stream = self.container.streams.video[0]
-        self.stream.codec_context.thread_count = 1
+        if not frames <= self.stream.frames <= MAX_FRAMES or self.stream.average_rate != FRAME_RATE:
+            found = f"{self.stream.frames} frames, {float(self.stream.average_rate or 0):g} a second"
+            self.container.close()
+            wanted = f"{frames} frames, one for each pose, and at most {MAX_FRAMES}; {FRAME_RATE} a second"
+            raise MiravoxError(str(path), found=found, wanted=wanted, remedy=REMEDY)
         self.next_index = 0
         self.decoder = self.container.decode(self.stream)
         self.reformatter = VideoReformatter()  # keeps its tables from frame to frame
@@ -55,7 +112,7 @@ class SourceLoop:
         while decoded is None or self._index(decoded) < index:
             try:
                 decoded = next(self.decoder)
-            except (StopIteration, av.error.EOFError) as error:
+            except (StopIteration, av.error.FFmpegError) as error:  # the end, or what cannot be decoded
                 raise self._too_short(index) from error
         self.next_index = index + 1
         if self._index(decoded) != index:
@@ -65,15 +122,17 @@ class SourceLoop:
         return self.reformatter.reformat(decoded, width=self.size, height=self.size, format="yuv420p", threads=1)
 
     def _index(self, decoded: av.VideoFrame) -> int:
-        assert self.stream.average_rate is not None and decoded.time is not None
+        assert self.stream.average_rate is not None
+        if decoded.time is None:
+            raise self._too_short(self.next_index)
         return round(decoded.time * self.stream.average_rate)
 
     def _too_short(self, index: int) -> MiravoxError:
         return MiravoxError(
             str(self.path),
-            found=f"no frame {index}",
+            found=f"no frame {index} that can be decoded",
             wanted=f"{self.frames} frames, one for each pose",
-            remedy="Get the avatar again.",
+            remedy=REMEDY,
         )
 
     def _seek(self, index: int) -> None:

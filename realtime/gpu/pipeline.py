@@ -102,7 +102,8 @@ class GpuPipeline:
             self.composition = self._bind_composition()
             self.graphs = {bucket: self._capture(bucket) for bucket in self.color}
             self.source = held.keep(
-                SourceLoop(avatar.folder / "source.mp4", len(avatar.source_pose), self.size), lambda loop: loop.close()
+                SourceLoop(avatar.file("source.mp4"), len(avatar.source_pose), self.size, avatar.info["width"]),
+                lambda loop: loop.close(),
             )
 
     # What it holds

@@ -12,6 +12,8 @@ from typing import Any
 from tqdm import tqdm
 
 from ..avatar import Avatar
+from ..contract import PLAN_NETWORKS
+from ..face.network_check import read_network as check_network_file
 from .cache import check_writable, keep, kept, plan_folder
 from .cuda import Cuda
 from .plans import build, read_network
@@ -49,8 +51,11 @@ def avatar_plans(trt: Any, avatar: Avatar, gpu: GpuModel, size: int) -> dict[str
 
     Raises MiravoxError as `cached_plan`, or if the avatar is not exported for TensorRT.
     """
-    folder = avatar.folder / "targets" / "tensorrt"
-    return {name: cached_plan(trt, folder / f"{name}.onnx", p, gpu) for name, p in profiles(avatar, size).items()}
+    wanted = profiles(avatar, size)
+    paths = {network: avatar.file(f"targets/tensorrt/{network.name}.onnx") for network in PLAN_NETWORKS}
+    for network, path in paths.items():  # TensorRT's parser is not made for files of strangers
+        check_network_file(path, network)
+    return {network.name: cached_plan(trt, path, wanted[network.name], gpu) for network, path in paths.items()}
 
 
 def cached_plan(

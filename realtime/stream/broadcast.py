@@ -54,14 +54,14 @@ class Broadcast:
         """Whether the encoder is on a GPU and reads frames there."""
         return self._encoders["H264"].hardware
 
-    def add_viewer(self, codec: str, estimate: Callable[[], int | None]) -> tuple[EncodedTrack, EncodedTrack]:
-        """A viewer's video and audio track. `estimate` tells what the viewer's network carries, in bits per second."""
-        video = EncodedTrack("video", self._encoders[codec].request_keyframe)
-        audio = EncodedTrack("audio")
+    def add_viewer(
+        self, codec: str, estimate: Callable[[], int | None], video: EncodedTrack, audio: EncodedTrack
+    ) -> None:
+        """A viewer's tracks. `estimate` tells what the viewer's network carries, in bits per second."""
         self._video[codec].add(video)
         self._audio.add(audio)
         self._estimates[video] = estimate
-        return video, audio
+        self.request_keyframe(codec)
 
     def remove_viewer(self, video: EncodedTrack, audio: EncodedTrack) -> None:
         for tracks in self._video.values():
@@ -99,6 +99,7 @@ class Broadcast:
         """When no frame comes any more; before the frames' memory goes."""
         for encoder in self._encoders.values():
             encoder.close()
+        self._speech_out.close()
 
     def _lowest_estimate(self) -> int | None:
         """What the slowest viewer's network carries."""

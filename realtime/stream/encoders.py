@@ -39,7 +39,7 @@ NVENC_OPTIONS = {
     "forced-idr": "1",
     "profile": "baseline",
 }
-LEVEL_31_PIXELS = 960 * 960  # of the largest square of H.264's level 3.1: NVENC refuses more, libx264 only warns
+LEVEL_31_PIXELS = 960 * 960  # of the largest square of H.264's level 3.1; level 3.2 allows all sizes up to 1024
 PROBE_SIZE = 256  # pixels: side of the frame that NVENC is tried with; it refuses less than about 150
 # How far the bitrate of an open NVENC encoder may move from the one that its rate buffer was sized for, which cannot be
 # changed: as a ratio.
@@ -70,7 +70,8 @@ def video_context(encoder: str, size: int, pix_fmt: str, bitrate: int) -> av.Vid
     elif encoder == "libx264":
         context.profile = "Baseline"
         rate = {"maxrate": str(bitrate), "bufsize": str(bitrate // 4)}
-        context.options = {"preset": "superfast", "tune": "zerolatency", "level": "31", "forced-idr": "1", **rate}
+        level = "31" if size * size <= LEVEL_31_PIXELS else "32"
+        context.options = {"preset": "superfast", "tune": "zerolatency", "level": level, "forced-idr": "1", **rate}
     else:
         assert encoder == "libvpx", encoder
         context.options = {"deadline": "realtime", "cpu-used": "8", "lag-in-frames": "0", "error-resilient": "1"}
@@ -209,6 +210,7 @@ class SpeechEncoder:
         assert isinstance(context, av.AudioCodecContext)
         context.format, context.layout, context.sample_rate = "flt", "mono", SAMPLE_RATE
         context.bit_rate, context.time_base = SPEECH_BITRATE, SAMPLE_TIME
+        context.thread_count = 1  # otherwise one for each core waits, until the encoder goes
         context.options = {
             "application": "voip",
             "frame_duration": "20",

@@ -17,7 +17,7 @@ from ..audio.ring import AudioRing
 from ..avatar import Avatar
 from ..contract import SAMPLE_RATE, SAMPLES_PER_FRAME
 from ..face.shared_engines import SharedEngines
-from ..frames import Frame, Painted, Quality
+from ..frames import FULL_QUALITY, Frame, Painted, Quality
 from ..stage_timer import StageTimer
 from ..targets import open_pipeline
 from .compose_loop import ComposeLoop
@@ -75,7 +75,8 @@ class LiveAvatar:
         self._on_speech, self._on_frame, self._encode = on_speech, on_frame, encode
         self._cores = cores or Cores()
         self._mailbox: Mailbox[Painted[Any]] = Mailbox()
-        self._render_loop = RenderLoop(
+        self._failure: Exception | None = None  # of what was closed
+        self._render_loop: RenderLoop | None = RenderLoop(  # until it is closed
             lambda: open_pipeline(avatar, self.ring, target, size, self.timer, keep_on_device, engines),
             self.ring,
             avatar.lookahead_samples,
@@ -88,11 +89,15 @@ class LiveAvatar:
 
     def wait_until_ready(self) -> None:
         """Returns when frames can be rendered. Raises what stands in the way."""
-        self._render_loop.wait_until_ready()
+        self._open_loop().wait_until_ready()
+
+    def _open_loop(self) -> RenderLoop:
+        assert self._render_loop is not None, "a closed avatar"
+        return self._render_loop
 
     def start(self) -> None:
         """Starts the sample clock at sample 0. Waits until frames can be rendered; raises what stands in the way."""
-        pipeline = self._render_loop.wait_until_ready()
+        pipeline = self._open_loop().wait_until_ready()
         self._compose_loop = ComposeLoop(
             pipeline,
             self._mailbox,
@@ -103,7 +108,7 @@ class LiveAvatar:
             deliver=self._on_frame,
         )
         self.input.start()
-        self._render_loop.start()
+        self._open_loop().start()
 
     def stop(self) -> None:
         """No block and no frame comes after this. The pipeline still holds what it has; `close` must follow."""
@@ -113,9 +118,12 @@ class LiveAvatar:
             self._compose_loop.stop()
 
     def close(self) -> None:
-        """Ends every thread, and gives back OpenGL and what a GPU holds. May be called twice."""
+        """Ends every thread, and gives back OpenGL, the pipeline's memory and what a GPU holds. May be called twice."""
         self.stop()
-        self._render_loop.stop()
+        if self._render_loop is not None:
+            self._render_loop.stop()
+            self._failure = self.failure
+            self._render_loop = self._compose_loop = None  # and with them the pipeline, now rather than some time later
 
     def _write_speech(self, block: Block) -> None:
         self.ring.write(block)
@@ -125,12 +133,13 @@ class LiveAvatar:
     def failure(self) -> Exception | None:
         """What ended the rendering, if something did."""
         composing = self._compose_loop.failure if self._compose_loop is not None else None
-        return self._render_loop.failure or composing
+        rendering = self._render_loop.failure if self._render_loop is not None else None
+        return self._failure or rendering or composing
 
     @property
     def quality(self) -> Quality:
         """Of the next frame: less than full while frames come late."""
-        return self._render_loop.quality
+        return self._render_loop.quality if self._render_loop is not None else FULL_QUALITY
 
     def latency_ms(self, frame: Frame) -> float:
         """From the arrival of the sample that a frame shows until now."""

@@ -1,9 +1,12 @@
-"""Frames and speech -> an MP4 file: H.264 (BT.709, limited range, flagged so) and AAC, both on the sample clock."""
+"""Frames and speech -> an MP4 file: H.264 (BT.709, limited range, flagged so) and AAC, both on the sample clock.
+
+The file is a fragmented MP4: a header, then pieces of half a second that each stand for themselves. Whatever ends the
+recording (a crash, a full disk, a power cut), what was written until then can be played.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -17,36 +20,41 @@ from ..audio.block import Block
 from ..contract import FRAME_RATE, SAMPLE_RATE
 from ..errors import MiravoxError
 from ..face.yuv import flag_bt709
+from .recording_file import RecordingFile
 
 RECORDED_RATE = 48_000  # Hz: players expect it
-X264 = {"preset": "superfast", "crf": "18"}
+KEYFRAME_FRAMES = 25  # players go to any second at once
+X264 = {"preset": "superfast", "crf": "18", "g": str(KEYFRAME_FRAMES)}
+# Times in microseconds. The header waits for the first fragment (delay_moov), since only then the edit list that aligns
+# sound and picture is known. A fragment does not wait for a picture that does not come (max_interleave_delta).
+FRAGMENTS = {
+    "movflags": "+empty_moov+delay_moov+default_base_moof+frag_keyframe",
+    "frag_duration": "500000",
+    "flush_packets": "1",
+    "max_interleave_delta": "1000000",
+}
 
 
 class Recorder:
-    """A recording in the making: a context manager. The file appears when all of it is written, or not at all.
+    """A recording in the making: a context manager. What was recorded is never deleted: on leaving it with an
+    exception, too, the file is finished as far as it got.
 
-    Everything goes into a hidden file beside the wanted one, which replaces it on leaving without an exception and is
-    deleted on leaving with one (an interruption included).
+    The file appears half a second after the first frame; without a frame there is none.
     """
 
-    def __init__(self, path: Path, size: int, name: str, marking: str) -> None:
-        """Opens the file for frames of size x size pixels (an even number). The avatar's name and marking go into its
-        metadata, as title and comment.
+    def __init__(self, path: Path, size: int, name: str, marking: str, force: bool = False) -> None:
+        """For frames of size x size pixels (an even number). The avatar's name and marking go into the file's metadata,
+        as title and comment.
 
-        Raises MiravoxError if it can't be written there.
+        Args:
+            force: a file that is there already is replaced, when the first fragment is written.
+
+        Raises MiravoxError if there is one and `force` is not given, or if it can't be written there.
         """
         self.path = path
         self.size = size
-        self._target = path.resolve()  # a link is not replaced, but what it points to
-        self._partial = self._target.with_name(f".{self._target.name}.{os.getpid()}.partial")
-        if self._target.exists() and not self._target.is_file():
-            raise self._error("a folder" if self._target.is_dir() else "something other than a file", "Name a file.")
-        try:
-            self._partial.touch()  # FFmpeg itself would not try before the first frame
-        except OSError as error:
-            found = f"a place that cannot be written ({error.strerror})"
-            raise self._error(found, "Make the folder, or choose another one.") from error
-        self._container = av.open(str(self._partial), "w", format="mp4", options={"movflags": "+faststart"})
+        self._file = RecordingFile(path, force)
+        self._container = av.open(self._file, "w", format="mp4", options=FRAGMENTS)
         self._container.metadata.update(title=name, comment=marking)
         self._video = self._container.add_stream("libx264", rate=FRAME_RATE, options=X264)
         self._video.width = self._video.height = size
@@ -56,6 +64,17 @@ class Recorder:
         self._resampler = av.AudioResampler(self._audio.format, "mono", RECORDED_RATE, 1024)
         self._end_sample = 0
         self._next_frame = 0
+        self._failed = False
+
+    @property
+    def seconds(self) -> float:
+        """How long the recording is so far."""
+        return self._next_frame / FRAME_RATE
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether there is a file that holds something of it."""
+        return self._file.committed_bytes > 0
 
     def __enter__(self) -> Recorder:
         return self
@@ -103,10 +122,13 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            if error is None:
+            if self._next_frame and not self._failed:
                 self._finish()
+        except MiravoxError:
+            if error is None:  # else the first fault is told
+                raise
         finally:
-            self._discard()
+            self._file.close()
 
     def _finish(self) -> None:
         with self._writing():
@@ -115,24 +137,16 @@ class Recorder:
             self._container.mux(self._audio.encode(None))
             self._container.mux(self._video.encode(None))
             self._container.close()
-            os.replace(self._partial, self._target)
-
-    def _discard(self) -> None:
-        """Deletes what is unfinished; nothing is left to do after _finish."""
-        self._partial.unlink(missing_ok=True)
-        with contextlib.suppress(OSError, av.error.FFmpegError):  # the end of a file that is gone cannot be written
-            self._container.close()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """Turns what the file system refuses into the one clear line."""
+        """The muxer hands over whole fragments, one at a time: what it wrote goes to the disk."""
+        yield
         try:
-            yield
-        except OSError as error:
-            found = f"a disk that takes no more ({error.strerror})"
-            raise self._error(found, "Free some space, or choose another folder.") from error
-
-    def _error(self, found: str, remedy: str) -> MiravoxError:
-        return MiravoxError(
-            str(self.path), found=found, wanted="a place where an MP4 file can be written or replaced", remedy=remedy
-        )
+            self._file.commit()
+        except MiravoxError as error:
+            self._failed = True
+            kept = " What was recorded until then is in it." if self.is_kept else ""
+            raise MiravoxError(
+                error.thing, found=error.found, wanted=error.wanted, remedy=error.remedy + kept
+            ) from error

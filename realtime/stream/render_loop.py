@@ -92,8 +92,10 @@ class RenderLoop:
                 self._loop(pipeline, self._degradation)
         except Exception as error:  # whatever it is, the session ends with it and others go on
             self.failure = error
-            level = logging.WARNING if isinstance(error, MiravoxError) else logging.ERROR
-            log.log(level, "rendering stopped: %s", error, exc_info=not isinstance(error, MiravoxError))
+            if not isinstance(error, MiravoxError):
+                log.exception("rendering stopped: %s", error)
+            elif self._ready.is_set():  # else whoever waits until it is ready says it
+                log.warning("rendering stopped: %s", error)
         finally:
             self._ready.set()
 

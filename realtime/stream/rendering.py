@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Self, TypeAlias
 
 import av
+import numpy as np
 
 from ..arrays import FloatArray
 from ..audio.block import Block
+from ..audio.sound_file import SpeechFile
 from ..avatar import Avatar
 from ..contract import SAMPLES_PER_FRAME
 from ..face.shared_engines import SharedEngines
@@ -20,6 +22,9 @@ from .offline import frame_count, render_frames
 from .spoken_frame import Frame
 
 Rendered: TypeAlias = tuple[av.VideoFrame, Block]
+
+# Kept alive until their own threads close them: the garbage collector would do it on any thread.
+_unclosed: set[Generator[Rendered, None, None]] = set()
 
 
 class Rendering(Iterator[Frame]):
@@ -31,14 +36,24 @@ class Rendering(Iterator[Frame]):
     """
 
     def __init__(
-        self, avatar: Avatar, samples: FloatArray, target: str, size: int, engines: SharedEngines | None = None
+        self,
+        avatar: Avatar,
+        speech: FloatArray | SpeechFile,
+        target: str,
+        size: int,
+        engines: SharedEngines | None = None,
     ) -> None:
-        """`samples`: float32 [n], n >= 1, 16 kHz, in [-1, 1]. Nothing is loaded before the first frame is asked for."""
-        self._frames = frame_count(samples)
+        """`speech`: float32 [n], n >= 1, 16 kHz, in [-1, 1]; or a recording that is read as it is shown, and closed.
+
+        Nothing is loaded before the first frame is asked for.
+        """
+        self._frames = frame_count(speech)
+        self._speech = None if isinstance(speech, np.ndarray) else speech
         # The one thread that touches the generator, and with it OpenGL.
         self._painting = ThreadPoolExecutor(1, "render")
         self._background = ThreadPoolExecutor(1, "read ahead")
-        self._generator = render_frames(avatar, samples, target, size, self._background, engines)
+        self._generator = render_frames(avatar, speech, target, size, self._background, engines)
+        _unclosed.add(self._generator)
         self._ahead: Future[Rendered | None] | None = None  # the next frame
         self._to_rgb = RgbConverter()
         self._closed = False
@@ -77,7 +92,7 @@ class Rendering(Iterator[Frame]):
 
     def _end(self) -> None:
         self._closed, self._ahead = True, None
-        self._painting.submit(self._generator.close)
+        self._painting.submit(_close, self._generator, self._speech)
         self._painting.shutdown(wait=False)
 
     def __enter__(self) -> Self:
@@ -94,3 +109,13 @@ class Rendering(Iterator[Frame]):
             with contextlib.suppress(RuntimeError):  # Python is shutting down
                 self._end()
                 self._background.shutdown(wait=False)
+
+
+def _close(generator: Generator[Rendered, None, None], speech: SpeechFile | None) -> None:
+    """On the thread that painted and read."""
+    try:
+        generator.close()
+        if speech is not None:
+            speech.close()
+    finally:
+        _unclosed.discard(generator)

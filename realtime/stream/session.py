@@ -10,13 +10,15 @@ import asyncio
 import secrets
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Protocol
 
 from ..audio.block import Block
 from ..audio.microphone import Microphone
-from ..audio.sound_file import read_speech
-from ..audio.sources import BrowserMicrophone, Recording, Silence, Source
+from ..audio.sound_file import open_speech
+from ..audio.sources import BrowserMicrophone, Recording, Silence, Source, SourceState
 from ..avatar import Avatar
 from ..errors import MiravoxError
 from ..face.shared_engines import SharedEngines
@@ -27,7 +29,7 @@ from .live_avatar import LiveAvatar
 from .schedule import Cores, PhaseSlots
 from .status import SessionStatus, session_status, source_status
 
-MAX_FILE_SECONDS = 3600.0  # of a recording that is said live: it lies in memory
+MAX_FILE_SECONDS = 3600.0  # of a recording that a page sends
 SERVER_SOURCES = ("mic", "sample", "silence")  # what a page may ask for, besides its own microphone or file
 
 
@@ -39,6 +41,19 @@ class Tap(Protocol):
     def speech(self, block: Block) -> None: ...
 
     def close(self) -> None: ...
+
+
+class LackingSource:
+    """Nobody speaks, since the source that was wanted cannot be opened."""
+
+    def __init__(self, kind: str, message: str) -> None:
+        self._kind, self._message = kind, message
+
+    def state(self) -> SourceState:
+        return SourceState(self._kind, self._kind, "lost", self._message)
+
+    def close(self) -> None:
+        pass
 
 
 class Session:
@@ -112,8 +127,9 @@ class Session:
             if self._closed:
                 return
             self._closed = True
-        if self.source is not None:
-            self.source.close()
+            source, self.source = self.source, None  # a recording is large
+        if source is not None:
+            source.close()
         self.live.stop()
         self.broadcast.close()  # before the pipeline's frames go
         self.live.close()
@@ -127,18 +143,44 @@ class Session:
 
     # Source
 
-    async def open_source(self, kind: str, file: Path | None = None, name: str = "", loop: bool = True) -> None:
+    async def open_source(
+        self,
+        kind: str,
+        file: Path | None = None,
+        name: str = "",
+        loop: bool = True,
+        max_seconds: float | None = MAX_FILE_SECONDS,
+        executor: Executor | None = None,
+        hung_up: Callable[[], bool] = lambda: False,
+    ) -> None:
         """Another source takes over: browser, mic, sample, silence or file. On a MiravoxError the old one stays.
 
         Args:
             file: of kind "file"; `name` is what it is called.
             loop: recordings are said again and again.
+            max_seconds: that a file may last; None: any length.
+            executor: whose thread opens it; by default one that sessions share for all that waits.
+            hung_up: whether nobody waits for it any more; asked on that thread, often while a file is decoded.
         """
         async with self._switching:
-            await asyncio.to_thread(self._open_source, kind, file, name, loop)
+            cancelled = lambda: self._closed or hung_up()  # noqa: E731
+            running = asyncio.get_running_loop()
+            await running.run_in_executor(executor, self._open_source, kind, file, name, loop, max_seconds, cancelled)
 
-    def _open_source(self, kind: str, file: Path | None, name: str, loop: bool) -> None:
-        opened = self._make_source(kind, file, name, loop)
+    def lack_source(self, kind: str, message: str) -> None:
+        """Nobody speaks, and the status says why."""
+        self.source = LackingSource(kind, message)
+
+    def _open_source(
+        self,
+        kind: str,
+        file: Path | None,
+        name: str,
+        loop: bool,
+        max_seconds: float | None,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        opened = self._make_source(kind, file, name, loop, max_seconds, cancelled)
         with self._ending:
             too_late = self._closed
             before, self.source = (opened, self.source) if too_late else (self.source, opened)
@@ -149,19 +191,26 @@ class Session:
                 "the session", found="one that was closed meanwhile", wanted="a live one", remedy="Open the page again."
             )
 
-    def _make_source(self, kind: str, file: Path | None, name: str, loop: bool) -> Source:
+    def _make_source(
+        self,
+        kind: str,
+        file: Path | None,
+        name: str,
+        loop: bool,
+        max_seconds: float | None,
+        cancelled: Callable[[], bool],
+    ) -> Source:
         speech = self.live.input
         if kind == "browser":
             return BrowserMicrophone(speech)
         elif kind == "mic":
             return Microphone(speech, self._device)
         elif kind == "sample":
-            samples = read_speech(self.avatar.sample).samples
-            return Recording(speech, samples, self.avatar.sample.name, "sample", loop)
+            return Recording(speech, open_speech(self.avatar.sample), self.avatar.sample.name, "sample", loop)
         elif kind == "file":
             assert file is not None
-            samples = read_speech(file, MAX_FILE_SECONDS).samples
-            return Recording(speech, samples, name or file.name, "file", loop)
+            recording = open_speech(file, max_seconds, cancelled)
+            return Recording(speech, recording, name or file.name, "file", loop)
         else:
             assert kind == "silence", kind
             return Silence(speech)

@@ -41,7 +41,7 @@ class SampleCounts(TypedDict):
     """Samples that were not simply passed on."""
 
     silence: int  # inserted because none came
-    discarded: int  # late: silence had taken their place
+    discarded: int  # of a live source: too late, or left out to shorten its delay
     bad: int  # NaN or infinite: silenced
 
 
@@ -55,6 +55,7 @@ class SessionStatus(TypedDict):
     arrival: ArrivalStatus
     mic: MicStatus | None
     lookahead_ms: float
+    buffer_ms: float  # how long live speech waits for its turn
     fps: float  # frames finished a second, lately
     frames: dict[str, int]  # by the names of frames.FRAME_COUNTS
     given_up: list[str]  # what is left out of frames now: unrefined, halved
@@ -95,6 +96,7 @@ def session_status(
         arrival=ArrivalStatus(sample=arrival.sample, time_ms=1000 * arrival.seconds),
         mic=None if stamp is None else MicStatus(rtp_timestamp=stamp[0], sample=stamp[1]),
         lookahead_ms=1000 * lookahead_samples / SAMPLE_RATE,
+        buffer_ms=round(1000 * speech.buffer_seconds, 1),
         fps=timer.rate("frame"),
         frames={str(name): timer.counted(name) for name in FRAME_COUNTS},
         given_up=list(quality.given_up),

@@ -20,17 +20,20 @@ log = logging.getLogger("miravox")
 
 MAX_QUEUED_FRAMES = 50  # that wait for the disk, 20 MB at 512 x 512; speech is small and always waits
 EARLY_SAMPLES = 4 * SAMPLE_RATE  # speech that is kept for the first frame: it was said before that was drawn
+CLOSE_SECONDS = 10.0  # how long a disk may take for the end; a dead one would hold up whoever closes
 
 
 class StreamRecorder:
-    """Writes what is streamed into an MP4 file, on a thread of its own. The file is whole after `close`.
+    """Writes what is streamed into an MP4 file, on a thread of its own. The file is whole after `close`; until then,
+    and if the process is killed, all but the last second can be played.
 
-    The recording begins with the first frame. A full disk ends the recording with an error line, not the session.
+    The recording begins with the first frame. A full disk ends the recording with an error line, not the session; what
+    was recorded is kept.
     """
 
-    def __init__(self, path: Path, size: int, name: str, marking: str) -> None:
+    def __init__(self, path: Path, size: int, name: str, marking: str, force: bool = False) -> None:
         """Arguments of Recorder. Raises MiravoxError if the file cannot be written there."""
-        self._recorder = Recorder(path, size, name, marking)
+        self._recorder = Recorder(path, size, name, marking, force)
         self._queue: queue.Queue[Frame | Block | None] = queue.Queue()
         self._room = threading.Semaphore(MAX_QUEUED_FRAMES)
         self._early: deque[Block] = deque()
@@ -55,9 +58,11 @@ class StreamRecorder:
             self._queue.put(block)
 
     def close(self) -> None:
-        """Writes what waits. Frames and speech that come later are ignored."""
+        """Writes what waits, within ten seconds. Frames and speech that come later are ignored."""
         self._queue.put(None)
-        self._thread.join()
+        self._thread.join(CLOSE_SECONDS)
+        if self._thread.is_alive():
+            log.error("%s: the disk does not answer; the end of the recording may be missing", self._recorder.path)
 
     def _write(self) -> None:
         try:
@@ -80,7 +85,8 @@ class StreamRecorder:
             failed = self._first_frame is None and self._early  # a session that ran and showed nothing has said why
             log.log(logging.DEBUG if failed else logging.ERROR, "%s", error)
         except Exception as error:  # of FFmpeg or of ours: there is nobody above this thread who could be told
-            log.exception("%s: the recording failed: %s", self._recorder.path, error)
+            kept = "; what was recorded until then is in it" if self._recorder.is_kept else ""
+            log.exception("%s: the recording failed: %s%s", self._recorder.path, error, kept)
         finally:
             self.ended.set()
             while not self._queue.empty():

@@ -84,7 +84,7 @@ class SpeechOut:
         wanted: Callable[[], bool],
     ) -> None:
         self._hold, self._send, self._played, self._wanted = hold_samples, send, played, wanted
-        self._encoder = SpeechEncoder()
+        self._encoder: SpeechEncoder | None = SpeechEncoder()  # until it is closed
         self._held: deque[FloatArray] = deque()
         self._held_samples = 0
         self._next = 0  # first sample that has not left
@@ -98,11 +98,17 @@ class SpeechOut:
         self._held_samples += len(block.samples)
         while self._held_samples >= BLOCK_SAMPLES + self._hold:
             samples = self._take(BLOCK_SAMPLES)
-            if self._wanted():
+            if self._encoder is not None and self._wanted():
                 for packet in self._encoder.encode(samples, self._next):
                     self._send(packet)
             self._next += BLOCK_SAMPLES
             self._played(self._next)
+
+    def close(self) -> None:
+        """Lets go of the encoder, and of what is held back."""
+        self._encoder = None
+        self._held.clear()
+        self._held_samples = 0
 
     def _take(self, count: int) -> FloatArray:
         taken, missing = [], count

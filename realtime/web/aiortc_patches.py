@@ -1,7 +1,7 @@
 """What aiortc must do differently to be live: five adjustments at private names, guarded by a version check.
 
-1. Microphone: each Opus packet is decoded as it comes. aiortc's own buffer holds 80 ms, and 300 ms for good after one
-   lost packet.
+1. Microphone: each Opus packet is decoded as it comes; the audio input puts them in order, and waits as they need.
+   aiortc's own buffer holds 80 ms, and 300 ms for good after one lost packet.
 2. Playout delay: the RTP header extension tells the browser to show every frame at once. Without it Chromium holds
    30 to 50 ms, and more after every hiccup.
 3. Sender reports map RTP time stamps to the sample clock, not to the moment of sending, so that browsers pair picture
@@ -11,7 +11,8 @@
 5. Arithmetic of every packet: its time stamps and the time of day, without objects for fractions and dates, which cost
    as much as the packet's encryption.
 
-And a server bound to this machine alone gathers no other address than 127.0.0.1.
+And a server bound to this machine alone gathers no other address than 127.0.0.1. What no peer may do stands in
+aiortc_guards.py.
 """
 
 from __future__ import annotations
@@ -37,13 +38,16 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtension
 from aiortc.rtp import RtcpSrPacket
 
 from ..errors import MiravoxError
+from . import aiortc_guards
 
 TESTED_VERSION = "1.16."
 PLAYOUT_DELAY_URI = "http://www.webrtc.org/experiments/rtp-hdrext/playout-delay"
 NO_PLAYOUT_DELAY = b"\0\0\0"  # minimum and maximum, 12 bits each, in 10 ms
 ONE_BYTE_PROFILE, MOST_ONE_BYTE_ID = 0xBEDE, 14  # RFC 8285, 4.2
 HALF_RANGE = 1 << 15  # of sequence numbers
+REMEMBERED_PACKETS = 64  # of 20 ms: a packet that is older is taken for another stream's beginning
 NTP_EPOCH_SECONDS = 2_208_988_800  # from 1900, where NTP's time begins, to 1970
+NTP_MASK = (1 << 64) - 1  # its seconds begin again in 2036
 NANOSECONDS = 1_000_000_000
 
 
@@ -68,6 +72,7 @@ def install(loopback_only: bool) -> None:
     packing: tuple[Any, ...] = (aiortc.codecs.h264, aiortc.codecs.opus, aiortc.codecs.vpx)
     for codec in packing:
         codec.convert_timebase = in_timebase
+    aiortc_guards.install()
     aioice.ice.get_host_addresses = (lambda use_ipv4, use_ipv6: ["127.0.0.1"]) if loopback_only else _host_addresses
 
 
@@ -78,7 +83,7 @@ _host_addresses = aioice.ice.get_host_addresses
 
 
 class ImmediateAudioBuffer(JitterBuffer):
-    """Hands over each packet at once, and skips holes: late packets are dropped, the reader fills by time stamp.
+    """Hands over each packet at once and once. Packets that others have overtaken come late: the reader orders them.
 
     An Opus packet is a whole frame, so nothing has to be assembled.
     """
@@ -86,12 +91,20 @@ class ImmediateAudioBuffer(JitterBuffer):
     def __init__(self) -> None:
         super().__init__(capacity=16)
         self.first_timestamp: int | None = None  # RTP, 48 kHz
-        self._next: int | None = None
+        self._newest: int | None = None  # sequence number
+        self._seen = 0  # bit i: the packet i before the newest one has come
 
     def add(self, packet: Any) -> tuple[bool, JitterFrame | None]:
-        if self._next is not None and (packet.sequence_number - self._next) & 0xFFFF >= HALF_RANGE:
+        number = packet.sequence_number
+        ahead = 0 if self._newest is None else ((number - self._newest + HALF_RANGE) & 0xFFFF) - HALF_RANGE
+        if self._newest is None or abs(ahead) >= REMEMBERED_PACKETS:
+            self._newest, self._seen = number, 1
+        elif ahead > 0:
+            self._newest, self._seen = number, (self._seen << ahead | 1) & ((1 << REMEMBERED_PACKETS) - 1)
+        elif self._seen >> -ahead & 1:
             return False, None
-        self._next = (packet.sequence_number + 1) & 0xFFFF
+        else:
+            self._seen |= 1 << -ahead
         if self.first_timestamp is None:
             self.first_timestamp = packet.timestamp
         return False, JitterFrame(data=packet._data, timestamp=packet.timestamp)
@@ -143,11 +156,11 @@ class SenderClock:
 
     Args:
         rate: Hz of the RTP clock: 90,000 for video, 48,000 for Opus.
-        zero: seconds since 1970 at media time stamp 0.
+        zero: seconds since 1970 at media time stamp 0; it may be set later, before the first frame.
     """
 
     def __init__(self, sender: Any, rate: int, zero: float) -> None:
-        self._sender, self._rate, self._zero = sender, rate, zero
+        self._sender, self._rate, self.zero = sender, rate, zero
         self.origin: int | None = None  # RTP time stamp of media time stamp 0; random, known from the second frame on
         self._timestamp: int | None = None
         for name, kind in (("rtp_timestamp", int), ("ntp_timestamp", int), ("lsr", (int, type(None)))):
@@ -171,8 +184,8 @@ class SenderClock:
                     return  # a report without a media time would mislead
                 sent = (packet.sender_info.rtp_timestamp - self.origin) & 0xFFFFFFFF
                 sent += self._timestamp & ~0xFFFFFFFF  # unwrapped
-                moment = datetime.datetime.fromtimestamp(self._zero + sent / self._rate, datetime.UTC)
-                packet.sender_info.ntp_timestamp = clock.datetime_to_ntp(moment)
+                moment = datetime.datetime.fromtimestamp(self.zero + sent / self._rate, datetime.UTC)
+                packet.sender_info.ntp_timestamp = clock.datetime_to_ntp(moment) & NTP_MASK
                 self._sender._RTCRtpSender__lsr = (packet.sender_info.ntp_timestamp >> 16) & 0xFFFFFFFF
         await self._send_rtcp(packets)
 
@@ -210,7 +223,7 @@ def packer_of(codec: RTCRtpCodecParameters) -> Encoder:
 def ntp_now() -> int:
     """The time of day as RTP's reports have it: seconds since 1900 and, in the lower 32 bits, their fraction."""
     seconds, rest = divmod(time.time_ns(), NANOSECONDS)
-    return (seconds + NTP_EPOCH_SECONDS) << 32 | (rest << 32) // NANOSECONDS
+    return ((seconds + NTP_EPOCH_SECONDS) << 32 | (rest << 32) // NANOSECONDS) & NTP_MASK
 
 
 def in_timebase(timestamp: int, before: Fraction, after: Fraction) -> int:

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..avatar import load_avatar
 from ..config import StreamConfig, is_loopback
+from ..interruption import bounded_start
 from ..stream.encoders import probe_nvenc
+from ..stream.recording_file import check_place
 from . import aiortc_patches
 from .server import Server, link, start
 
 if TYPE_CHECKING:
     from ..stream.window import Window
+
+log = logging.getLogger("miravox")
 
 
 def serve(config: StreamConfig) -> None:
@@ -23,6 +28,9 @@ def serve(config: StreamConfig) -> None:
 
     It takes the whole process: signal handlers, aiortc's patches. `process.prepare_process` was called before.
     """
+    if not config.verbose:  # they warn of every packet of a peer that lies
+        for library in ("aiortc", "aioice"):
+            logging.getLogger(library).setLevel(logging.ERROR)
     aiortc_patches.install(loopback_only=is_loopback(config.host))
     if config.target == "tensorrt":
         probe_nvenc()  # takes up to a second, once; not on the event loop
@@ -32,14 +40,19 @@ def serve(config: StreamConfig) -> None:
 async def _serve(config: StreamConfig) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stopping.set)
-    server = Server(config, load_avatar(config.avatar))
-    runner = await start(server)  # first, since a port in use should be told at once
-    watching = asyncio.ensure_future(server.sessions.watch_failures())
+    loop.set_exception_handler(_tell)
+    if config.record is not None:
+        check_place(config.record, config.force)
+    with bounded_start(str(config.avatar)):
+        avatar = load_avatar(config.avatar)
+    server = Server(config, avatar)
+    door = await start(server)  # first, since a port in use should be told at once
+    watching = asyncio.ensure_future(server.sessions.watch())
     try:
         with _window(config, server) as window:
             await server.sessions.open()
+            for number in (signal.SIGINT, signal.SIGTERM):  # before, they end the process at once: nothing is written
+                loop.add_signal_handler(number, stopping.set)
             print(f"Miravox: {server.avatar.name} is at {link(config)} (Ctrl-C stops)", flush=True)
             if window is None:
                 await stopping.wait()
@@ -50,7 +63,15 @@ async def _serve(config: StreamConfig) -> None:
         with contextlib.suppress(asyncio.CancelledError):
             await watching
         await server.sessions.close()
-        await runner.cleanup()
+        await door.close()
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """What went wrong in a task or callback that nobody waits for, in a line: mostly what a peer's packets provoked."""
+    error = context.get("exception")
+    reason = f"{type(error).__name__}: {error}".splitlines()[0] if error is not None else ""
+    log.warning("%s: %s", str(context.get("message")).splitlines()[0], reason)
+    log.info("its traceback", exc_info=error)
 
 
 @contextlib.contextmanager

@@ -5,22 +5,15 @@ docs/http-api.md describes every route and field.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import hmac
-import json
 import logging
-import ssl
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from io import BytesIO
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypedDict
+from urllib.parse import quote
 
-import av
 from aiohttp import web
-from av.video.reformatter import Colorspace
 
 from ..audio.microphone import import_pyaudio
 from ..avatar import Avatar
@@ -30,9 +23,13 @@ from ..errors import MiravoxError
 from ..frames import FRAME_COUNTS
 from ..stream.session import SERVER_SOURCES, Session
 from ..stream.status import SessionStatus
+from .bodies import file_name, printable, read_json, upload
+from .door import Door, address_errors, tls_context
 from .metrics import metrics_text
+from .offers import read_offer
+from .poster import poster
 from .sessions import AllTaken, Sessions
-from .viewer import Viewer, ViewerStatus, check_offer
+from .viewer import Viewer, ViewerStatus
 
 log = logging.getLogger("miravox")
 
@@ -51,6 +48,7 @@ HEADERS = {
     "connect-src 'self'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
 PUBLIC = {*PAGE, "/health"}  # without a token
@@ -65,9 +63,11 @@ class ServerStatus(TypedDict):
     stages_ms: dict[str, dict[str, float]]  # of all sessions: {stage: {p50, p95, p99}} over the last 20 s
     frames: dict[str, int]  # of all sessions since the start, by the names of frames.FRAME_COUNTS
     max_sessions: int
-    shared: str | None  # id of the session that every page may join
-    sessions: list[SessionStatus]
-    viewers: list[ViewerStatus]
+    half_open: int  # offers that were answered and are not connected
+    unclosed: int  # connections and sessions that did not end in time
+    shared: bool  # whether there is a session that every page may join
+    sessions: list[SessionStatus]  # without ids and names: see `anonymous`
+    viewers: list[ViewerStatus]  # likewise
 
 
 class Server:
@@ -78,6 +78,8 @@ class Server:
         self.sessions = Sessions(config, avatar)
         self._poster = poster(avatar, self.sessions.size)
         self._started = time.monotonic()
+        self._sending: set[str] = set()  # sessions that a recording is being sent to
+        self.door: Door | None = None  # once it is open
 
     def application(self) -> web.Application:
         app = web.Application(middlewares=[self._guard], client_max_size=MAX_FILE_BYTES)
@@ -99,13 +101,17 @@ class Server:
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Lets in who may; turns every fault into JSON with its reason."""
+        assert self.door is not None
         try:
-            self._check_access(request)
-            response = await handler(request)
+            with self.door.answering(request):
+                self._check_access(request)
+                response = await handler(request)
         except MiravoxError as error:
             response = web.json_response({"error": str(error)}, status=400)
         except web.HTTPException as error:
             response = web.json_response({"error": error.reason}, status=error.status)
+        except ConnectionError:  # whoever asked has left
+            raise
         except Exception as error:  # a fault of ours must not leave the browser without an answer
             log.exception("%s %s", request.method, request.path)
             response = web.json_response({"error": f"The server failed: {error}"}, status=500)
@@ -115,14 +121,15 @@ class Server:
     def _check_access(self, request: web.Request) -> None:
         if self.config.token is None:
             # Bound to this machine alone. A foreign page whose name resolves to 127.0.0.1 must not speak with it.
-            if not is_loopback(request.url.host or ""):
-                raise web.HTTPForbidden(reason=f"Found host {request.url.host}; wanted 127.0.0.1 or localhost.")
+            host = _host(request)
+            if not is_loopback(host):
+                raise web.HTTPForbidden(reason=f"Found host {printable(host)}; wanted 127.0.0.1 or localhost.")
             return
         if request.path in PUBLIC:
             return
         scheme, _, given = request.headers.get("Authorization", "").partition(" ")
         given = given if scheme == "Bearer" else request.query.get("token", "")
-        if not hmac.compare_digest(given.encode(), self.config.token.encode()):
+        if not hmac.compare_digest(given.encode(errors="surrogateescape"), self.config.token.encode()):
             raise web.HTTPForbidden(
                 reason="No token or a wrong one. Open the link with ?token=... that the server printed at its start."
             )
@@ -153,78 +160,106 @@ class Server:
                     for s in self.config.ice_servers
                 ],
                 "shared": self._shared(),
-                "server_microphone": has_pyaudio(),
+                "server_microphone": self._offers_microphone() and has_pyaudio(),
                 "max_file_bytes": MAX_FILE_BYTES,
             }
         )
 
-    def _shared(self) -> dict[str, str] | None:
+    def _shared(self) -> dict[str, Any] | None:
         """The session that every page may join, for /config."""
         shared = self.sessions.shared
         if shared is None:
             return None
-        return {"name": shared.source.state().name if shared.source is not None else self.config.source}
+        name = shared.source.state().name if shared.source is not None else self.config.source
+        return {"name": name, "may_change": self.config.allow_source_change}
+
+    def _offers_microphone(self) -> bool:
+        """Whether pages may choose this machine's microphone: nobody beyond it listens in unless that is wished."""
+        return is_loopback(self.config.host) or self.config.allow_server_mic
+
+    def _check_microphone(self, source: object) -> None:
+        """Raises 403 if the source is this machine's microphone and that is not offered."""
+        if source == "mic" and not self._offers_microphone():
+            raise web.HTTPForbidden(
+                reason="Found the source mic; this server does not offer its microphone. "
+                "Start it with --allow-server-mic."
+            )
 
     async def _post_offer(self, request: web.Request) -> web.Response:
         offer = await read_json(request, MAX_OFFER_BYTES)
         await self.sessions.wait_until_open()
-        codec = check_offer(offer.get("sdp"), offer.get("type"))
         has_shared = self.sessions.shared is not None
         sources = ("browser", *SERVER_SOURCES, *(["shared"] if has_shared else []))
         source = offer.get("source", "shared" if has_shared else "browser")
-        if source not in sources:
-            raise web.HTTPBadRequest(reason=f"Found source {source!r}; wanted {', '.join(sources)}.")
+        if not isinstance(source, str) or source not in sources:
+            raise web.HTTPBadRequest(reason=f"Found source {printable(repr(source))}; wanted {', '.join(sources)}.")
+        self._check_microphone(source)
+        local_only = is_loopback(self.config.host)
+        read = read_offer(offer.get("sdp"), offer.get("type"), speaks=source != "shared", local_only=local_only)
         try:
-            viewer, answer = await self.sessions.add_viewer(offer["sdp"], codec, source)
+            viewer, answer = await self.sessions.add_viewer(read, source, request.remote or "")
         except AllTaken as error:
-            raise web.HTTPServiceUnavailable(
-                reason=f"All {self.config.max_sessions} sessions are taken. Try again when somebody has left."
-            ) from error
-        found = {"sdp": answer, "type": "answer", "session": viewer.session.id, "viewer": viewer.id}
+            raise web.HTTPServiceUnavailable(reason=f"{error} Try again when somebody has left.") from error
+        found = {"sdp": answer, "type": "answer", "session": viewer.session_id, "viewer": viewer.id}
         return web.json_response(found)
 
-    def _viewer(self, request: web.Request) -> Viewer:
-        viewer = self.sessions.viewers.get(request.match_info["id"])
+    async def _viewer(self, request: web.Request) -> Viewer:
+        viewer = await self.sessions.find_viewer(request.match_info["id"])
         if viewer is None:
             raise web.HTTPNotFound(reason="No such viewer. It left, or the server was started again: offer anew.")
         return viewer
 
-    def _session(self, request: web.Request) -> Session:
-        session = self.sessions.find(request.match_info["id"])
+    async def _session(self, request: web.Request) -> Session:
+        session = await self.sessions.find(request.match_info["id"])
         if session is None:
             raise web.HTTPNotFound(reason="No such session. It ended, or the server was started again: offer anew.")
         return session
 
     async def _get_viewer(self, request: web.Request) -> web.Response:
-        return web.json_response(self._viewer(request).status())
+        return web.json_response((await self._viewer(request)).status())
 
     async def _delete_viewer(self, request: web.Request) -> web.Response:
-        await self.sessions.remove_viewer(self._viewer(request))
+        if not await self.sessions.remove(request.match_info["id"]):
+            raise web.HTTPNotFound(reason="No such viewer. It left, or the server was started again: offer anew.")
         return web.Response(status=204)
 
     async def _get_session(self, request: web.Request) -> web.Response:
-        return web.json_response(self._session(request).status())
+        return web.json_response((await self._session(request)).status())
+
+    async def _own_session(self, request: web.Request) -> Session:
+        """One whose source the sender of the request may change: who knows a private one's id made it."""
+        session = await self._session(request)
+        if session.is_shared and not self.config.allow_source_change:
+            raise web.HTTPForbidden(
+                reason="This session is everybody's: who speaks in it was chosen at the server's start. "
+                "Start it with --allow-source-change to let viewers choose."
+            )
+        return session
 
     async def _post_source(self, request: web.Request) -> web.Response:
-        session = self._session(request)
+        session = await self._own_session(request)
         kind = (await read_json(request, MAX_OFFER_BYTES)).get("source")
         kinds = SERVER_SOURCES if session.is_shared else ("browser", *SERVER_SOURCES)
         if not isinstance(kind, str) or kind not in kinds:
-            raise web.HTTPBadRequest(reason=f"Found source {kind!r}; wanted {', '.join(kinds)}.")
+            raise web.HTTPBadRequest(reason=f"Found source {printable(repr(kind))}; wanted {', '.join(kinds)}.")
+        self._check_microphone(kind)
         await session.open_source(kind)
         return web.json_response(session.status())
 
     async def _post_file(self, request: web.Request) -> web.Response:
-        session = self._session(request)
-        name = Path(request.query.get("name", "recording")).name or "recording"
-        content = await read_body(request, MAX_FILE_BYTES)
-        with tempfile.TemporaryDirectory(prefix="miravox-") as folder:
-            file = Path(folder) / f"recording{Path(name).suffix}"
-            await asyncio.to_thread(file.write_bytes, content)
-            try:
-                await session.open_source("file", file, name)
-            except MiravoxError as error:
-                raise MiravoxError(name, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+        session, name = await self._own_session(request), file_name(request)
+        if session.id in self._sending:
+            raise web.HTTPConflict(reason="Another recording is being sent to this session. Wait until it is there.")
+        self._sending.add(session.id)
+        decoding = self.sessions.decoding
+        try:
+            async with upload(request, name, MAX_FILE_BYTES, decoding) as file:
+                try:
+                    await session.open_source("file", file, name, executor=decoding, hung_up=_hung_up(request))
+                except MiravoxError as error:
+                    raise MiravoxError(name, found=error.found, wanted=error.wanted, remedy=error.remedy) from error
+        finally:
+            self._sending.discard(session.id)
         return web.json_response(session.status())
 
     async def _get_health(self, request: web.Request) -> web.Response:
@@ -240,45 +275,17 @@ class Server:
             stages_ms=totals.percentiles(),
             frames={str(name): totals.counted(name) for name in FRAME_COUNTS},
             max_sessions=self.config.max_sessions,
-            shared=None if sessions.shared is None else sessions.shared.id,
-            sessions=[session.status() for session in sessions.live()],
-            viewers=[viewer.status() for viewer in sessions.viewers.values()],
+            half_open=len(sessions.half_open),
+            unclosed=sessions.unclosed,
+            shared=sessions.shared is not None,
+            sessions=[anonymous(session.status()) for session in sessions.live()],
+            viewers=[anonymous(viewer.status()) for viewer in sessions.viewers.values()],
         )
         return web.json_response(status)
 
     async def _get_metrics(self, request: web.Request) -> web.Response:
         text = metrics_text(self.sessions.totals, self.sessions.live)
         return web.Response(body=text, content_type="text/plain")
-
-
-async def read_body(request: web.Request, limit: int) -> bytes:
-    """The request's body. Raises 413 when it is longer than `limit` bytes, without reading all of it."""
-    content = bytearray()
-    async for piece in request.content.iter_chunked(2**16):
-        content += piece
-        if len(content) > limit:
-            raise web.HTTPRequestEntityTooLarge(
-                limit, len(content), reason=f"Found more than {limit} bytes; wanted {limit} at most."
-            )
-    return bytes(content)
-
-
-async def read_json(request: web.Request, limit: int) -> dict[str, Any]:
-    """The request's JSON object. Raises 400, 413 or 415 with the reason."""
-    if request.content_type != "application/json":
-        raise web.HTTPUnsupportedMediaType(
-            reason=f"Found content type {request.content_type}; wanted application/json."
-        )
-    body = await read_body(request, limit)
-    try:
-        value = json.loads(body)
-    except ValueError as error:  # UnicodeDecodeError is one, too
-        raise web.HTTPBadRequest(reason=f"Found a body that is not JSON; wanted a JSON object. {error}") from error
-    except RecursionError as error:
-        raise web.HTTPBadRequest(reason="Found JSON nested too deeply; wanted a JSON object.") from error
-    if not isinstance(value, dict):
-        raise web.HTTPBadRequest(reason=f"Found a JSON {type(value).__name__}; wanted an object.")
-    return value
 
 
 def has_pyaudio() -> bool:
@@ -289,66 +296,47 @@ def has_pyaudio() -> bool:
     return True
 
 
-def poster(avatar: Avatar, size: int) -> bytes:
-    """The first frame of the source loop as JPEG: shown while the first frame is on its way."""
-    with av.open(str(avatar.folder / "source.mp4")) as source, BytesIO() as memory:
-        frame = next(source.decode(video=0))
-        with av.open(memory, "w", format="mjpeg") as picture:
-            stream = picture.add_stream("mjpeg", rate=1, options={"qscale": "3"})
-            stream.width = stream.height = size
-            stream.pix_fmt = "yuvj420p"
-            # JPEG means BT.601, whatever the video is.
-            colors = {"src_colorspace": Colorspace.ITU709, "dst_colorspace": Colorspace.ITU601}
-            picture.mux(stream.encode(frame.reformat(size, size, "yuvj420p", **colors)))
-            picture.mux(stream.encode(None))
-        return memory.getvalue()
+def anonymous(status: Any) -> Any:
+    """A session's or viewer's status for everybody: without ids, which are secrets, and what its source is called."""
+    kept = {name: value for name, value in status.items() if name not in ("session", "viewer")}
+    return {**kept, "source": {**status["source"], "name": status["source"]["kind"], "message": None}}
 
 
-@contextlib.contextmanager
-def _address_errors(config: StreamConfig) -> Iterator[None]:
+def _host(request: web.Request) -> str:
+    """That the request is for. Raises 400 for what is none."""
     try:
-        yield
-    except OSError as error:
-        raise MiravoxError(
-            f"{config.host}:{config.port}",
-            found=f"an address that cannot be bound ({error.strerror or error})",
-            wanted="a free port",
-            remedy="Stop what uses it, or choose another --port.",
-        ) from error
+        return request.url.host or ""
+    except ValueError as error:  # UnicodeError is one, too
+        raise web.HTTPBadRequest(reason="Found a Host header that is no host name; wanted one.") from error
 
 
-def _tls(config: StreamConfig) -> ssl.SSLContext | None:
-    if config.tls_cert is None or config.tls_key is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        context.load_cert_chain(config.tls_cert, config.tls_key)
-    except (OSError, ssl.SSLError) as error:
-        raise MiravoxError(
-            "--tls-cert, --tls-key",
-            found=f"files that cannot be used ({error})",
-            wanted="a certificate and its private key, both PEM",
-            remedy="Check the two files.",
-        ) from error
-    return context
+def _hung_up(request: web.Request) -> Callable[[], bool]:
+    """Tells, on any thread, whether whoever asked has left."""
+
+    def hung_up() -> bool:
+        transport = request.transport
+        return transport is None or transport.is_closing()
+
+    return hung_up
 
 
-async def start(server: Server) -> web.AppRunner:
+async def start(server: Server) -> Door:
     """Binds the port and answers requests. Raises MiravoxError."""
-    tls = _tls(server.config)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=0.5)
+    tls = tls_context(server.config)
+    runner = web.AppRunner(server.application(), shutdown_timeout=0.5)
     await runner.setup()
+    server.door = Door(runner, tls)
     try:
-        with _address_errors(server.config):
-            await web.TCPSite(runner, server.config.host, server.config.port, ssl_context=tls).start()
+        with address_errors(server.config):
+            await server.door.open(server.config.host, server.config.port)
     except BaseException:  # cancellation, too, must leave no socket behind
-        await runner.cleanup()
+        await server.door.close()
         raise
-    return runner
+    return server.door
 
 
 def link(config: StreamConfig) -> str:
     """Where the page is, token included."""
     scheme = "https" if config.tls_cert is not None else "http"
     host = f"[{config.host}]" if ":" in config.host else config.host
-    return f"{scheme}://{host}:{config.port}/" + (f"?token={config.token}" if config.token is not None else "")
+    return f"{scheme}://{host}:{config.port}/" + (f"?token={quote(config.token, safe='')}" if config.token else "")

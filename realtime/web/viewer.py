@@ -10,13 +10,14 @@ from collections.abc import Callable
 from typing import Any, TypedDict
 
 from aiortc import RTCConfiguration, RTCIceServer, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
-from aiortc import sdp as sdp_format
 
 from ..audio.input import Feed
 from ..audio.sources import BrowserMicrophone
 from ..errors import MiravoxError
 from ..stream.session import Session
 from ..stream.status import SessionStatus
+from ..stream.tracks import EncodedTrack
+from . import aiortc_guards
 from .aiortc_patches import (
     ImmediateAudioBuffer,
     SenderClock,
@@ -25,54 +26,16 @@ from .aiortc_patches import (
     packets_received,
     use_immediate_buffer,
 )
+from .offers import Offer, bad_offer
 from .uplink import listen
 
 log = logging.getLogger("miravox")
 
-WATCH_SECONDS = 0.25  # how often it is looked whether packets of a browser came
+WATCH_SECONDS = 0.25  # how often it is looked whether packets of a browser came, and whether they are wanted
 SILENT_SECONDS = 15.0  # a browser that lives sends reports every second
 OUTAGE_SECONDS, OUTAGE_GAPS = 0.5, 3.0  # silence of so long, and so many times the usual, was an outage
 LONGEST_USUAL_SECONDS = 2.0  # that is learnt from one silence
 VIDEO_RATE, OPUS_RATE = 90_000, 48_000  # Hz of RTP time stamps
-
-
-def check_offer(sdp: object, kind: object) -> str:
-    """The codec to send, "H264" or "VP8". Raises MiravoxError if the offer is not one that can be answered."""
-    if not isinstance(sdp, str) or kind != "offer":
-        raise _bad_offer(f"type {kind!r} and an sdp that is {type(sdp).__name__}")
-    try:
-        description = sdp_format.SessionDescription.parse(sdp)
-    except Exception as error:  # aiortc's parser raises whatever the text provokes
-        raise _bad_offer(f"an SDP that cannot be read ({type(error).__name__}: {error})") from error
-    media = {m.kind: m for m in description.media}
-    for wanted in ("audio", "video"):
-        if wanted not in media:
-            raise _bad_offer(f"an SDP without {wanted}")
-        ice, dtls = media[wanted].ice, media[wanted].dtls
-        if ice is None or not ice.usernameFragment or dtls is None or not dtls.fingerprints:
-            raise _bad_offer(f"an SDP whose {wanted} has no ICE user name or DTLS fingerprint")
-    if "opus" not in {codec.name.lower() for codec in media["audio"].rtp.codecs}:
-        raise _bad_offer("an SDP without Opus")
-    h264 = [c for c in media["video"].rtp.codecs if c.name.upper() == "H264"]
-    baseline = ("42001f", "42e01f")
-    if any(
-        str(c.parameters.get("packetization-mode")) == "1"
-        and str(c.parameters.get("profile-level-id", "42001f")).lower().startswith(("4200", "42e0", "42c0"))
-        for c in h264
-    ):
-        return "H264"
-    if any(c.name.upper() == "VP8" for c in media["video"].rtp.codecs):
-        return "VP8"
-    raise _bad_offer(f"an SDP without VP8 and without H.264 Baseline ({' or '.join(baseline)}, packetization mode 1)")
-
-
-def _bad_offer(found: str) -> MiravoxError:
-    return MiravoxError(
-        "offer",
-        found=found,
-        wanted="a WebRTC offer with one audio and one video section, Opus, and H.264 or VP8",
-        remedy="Offer again, with all candidates gathered.",
-    )
 
 
 class OutageDetector:
@@ -116,59 +79,83 @@ class ViewerStatus(SessionStatus):
 
 
 class Viewer:
-    """One peer connection that views a session. Lives on the event loop.
+    """One peer connection that views a session: answered first, it joins when it is connected. On the event loop.
 
     Args:
+        source: what the viewer asked for: who is to speak in the session that it joins.
+        session_id: of that session, which there need not be yet.
+        on_connected: is called once, when media can flow.
         on_gone: is called once, when the browser has left or nothing was heard of it for 15 s.
     """
 
     def __init__(
         self,
-        session: Session,
         codec: str,
+        source: str,
+        session_id: str,
         ice_servers: list[RTCIceServer],
+        on_connected: Callable[[Viewer], None],
         on_gone: Callable[[Viewer], None],
     ) -> None:
         self.id = secrets.token_urlsafe(9)
-        self.session, self.codec = session, codec
-        self._on_gone = on_gone
+        self.codec, self.source, self.session_id = codec, source, session_id
+        self.session: Session | None = None  # once it has joined
+        self.joined: asyncio.Future[Session | None] = asyncio.get_running_loop().create_future()  # None: it left before
+        self._on_connected, self._on_gone = on_connected, on_gone
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=ice_servers))  # without a list aiortc asks Google
         self._tasks: set[asyncio.Task[Any]] = set()
-        self._video_clock: SenderClock | None = None
+        self._clocks: list[SenderClock] = []  # of video and audio
         self._sender: RTCRtpSender | None = None
-        self._closed = False
-        self._video, self._audio = session.broadcast.add_viewer(codec, self._estimate)
+        self._receiver: Any = None  # of the browser's sound, if it offers some
+        self._was_connected = self._closed = False
+        self._video, self._audio = EncodedTrack("video", self._request_keyframe), EncodedTrack("audio")
 
-    async def answer(self, sdp: str) -> str:
-        """Answers an offer that `check_offer` passed. Raises MiravoxError if it cannot be."""
+    async def answer(self, offer: Offer, size: int) -> str:
+        """The answer's SDP; the video will have `size` pixels a side. Raises MiravoxError if there can be none."""
         pc = self._pc
         pc.on("track", self._on_track)
         pc.on("connectionstatechange", self._on_state)
-        # Before the offer is applied: otherwise aiortc takes the first codec of the browser's list.
         video = pc.addTransceiver(self._video, direction="sendonly")
-        capabilities = RTCRtpSender.getCapabilities("video").codecs
-        wanted = (f"video/{self.codec}".lower(), "video/rtx")
-        video.setCodecPreferences([c for c in capabilities if c.mimeType.lower() in wanted])
         self._sender = video.sender
         audio_sender = pc.addTrack(self._audio)
         try:
-            await pc.setRemoteDescription(RTCSessionDescription(sdp, "offer"))
-            for transceiver in pc.getTransceivers():
-                if transceiver.kind == "audio":
-                    transceiver.setCodecPreferences(
-                        [c for c in RTCRtpSender.getCapabilities("audio").codecs if c.mimeType == "audio/opus"]
-                    )
-            zero = self.session.wall_clock_zero
-            self._video_clock = SenderClock(video.sender, VIDEO_RATE, zero)
-            SenderClock(audio_sender, OPUS_RATE, zero)
-            on_keyframe_request(video.sender, lambda: self.session.broadcast.request_keyframe(self.codec))
-            await pc.setLocalDescription(await pc.createAnswer())
+            await pc.setRemoteDescription(RTCSessionDescription(offer.sdp, "offer"))
+            self._clocks = [SenderClock(video.sender, VIDEO_RATE, 0.0), SenderClock(audio_sender, OPUS_RATE, 0.0)]
+            on_keyframe_request(video.sender, self._request_keyframe)
+            answer = await pc.createAnswer()
+            await pc.setLocalDescription(answer)
         except MiravoxError:
             raise
         except Exception as error:  # aiortc raises whatever an odd offer provokes
-            raise _bad_offer(f"an SDP that cannot be answered ({type(error).__name__}: {error})") from error
+            raise bad_offer(f"an SDP that cannot be answered ({type(error).__name__}: {error})") from error
+        if offer.named:
+            self._spawn(self._find(offer))
+        return offer.completed(str(pc.localDescription.sdp), size)
+
+    async def _find(self, offer: Offer) -> None:
+        """Looks up candidates that have a name of mDNS; the answer does not wait for that."""
+        for candidate in offer.named:
+            candidate.sdpMid = offer.sections[offer.kept[0]][1]
+        await asyncio.gather(*(self._pc.addIceCandidate(c) for c in offer.named), return_exceptions=True)
+
+    def join(self, session: Session) -> None:
+        """From now on it views that session, which runs."""
+        self.session = session
+        for clock in self._clocks:
+            clock.zero = session.wall_clock_zero
+        session.broadcast.add_viewer(self.codec, self._estimate, self._video, self._audio)
         self._spawn(self._watch())
-        return str(pc.localDescription.sdp)
+        self._listen_if_wanted()
+        self.joined.set_result(session)
+
+    def _listen_if_wanted(self) -> None:
+        """Nothing that a browser sends is decoded while its microphone is not the source."""
+        if self._receiver is not None:
+            self._receiver._enabled = self._feed() is not None
+
+    def _request_keyframe(self) -> None:
+        if self.session is not None:
+            self.session.broadcast.request_keyframe(self.codec)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.ensure_future(work)
@@ -183,11 +170,13 @@ class Viewer:
         """Replaces the buffer of the track's receiver, before any packet has come."""
         for transceiver in self._pc.getTransceivers():
             if transceiver.receiver.track is track:
-                return use_immediate_buffer(transceiver.receiver)
+                self._receiver = transceiver.receiver
+                self._receiver._enabled = False  # until it has joined
+                return use_immediate_buffer(self._receiver)
         raise AssertionError("a track without a receiver")
 
     def _feed(self) -> Feed | None:
-        source = self.session.source
+        source = self.session.source if self.session is not None else None
         return source.feed if isinstance(source, BrowserMicrophone) else None
 
     def _estimate(self) -> int | None:
@@ -200,37 +189,49 @@ class Viewer:
         transport, detector = self._sender.transport, OutageDetector()
         while detector.silent_seconds < SILENT_SECONDS:
             await asyncio.sleep(WATCH_SECONDS)
+            self._listen_if_wanted()
             if detector.poll(packets_received(transport)):
-                self.session.broadcast.request_keyframe(self.codec)
+                self._request_keyframe()
         log.info("viewer %s: nothing came for %.0f s", self.id, detector.silent_seconds)
         self._gone()
 
     async def _on_state(self) -> None:
-        if self._pc.connectionState in ("failed", "closed"):
+        state = self._pc.connectionState
+        if state == "connected" and not self._was_connected and not self._closed:
+            self._was_connected = True
+            self._on_connected(self)
+        elif state in ("failed", "closed"):
             self._gone()
 
     def _gone(self) -> None:
         if not self._closed:
             self._on_gone(self)
 
-    async def close(self) -> None:
-        """Says goodbye to the browser. May be called twice."""
+    async def close(self) -> bool:
+        """Says goodbye to the browser; False if its connection did not end in time. May be called twice."""
         if self._closed:
-            return
+            return True
         self._closed = True
-        self.session.broadcast.remove_viewer(self._video, self._audio)
+        if not self.joined.done():
+            self.joined.set_result(None)
+        if self.session is not None:
+            self.session.broadcast.remove_viewer(self._video, self._audio)
         for task in list(self._tasks):
             if task is not asyncio.current_task():
                 task.cancel()
-        await self._pc.close()
+        return await aiortc_guards.close(self._pc)
 
     def status(self) -> ViewerStatus:
-        """The session's status and what is this viewer's own."""
-        origin = self._video_clock.origin if self._video_clock is not None else None
+        """The session's status and what is this viewer's own. It has joined."""
+        assert self.session is not None
         return ViewerStatus(
             **self.session.status(),
             viewer=self.id,
             state=self._pc.connectionState,
-            video=VideoStatus(codec=self.codec, rtp_origin=origin, bitrate=self.session.broadcast.bitrate(self.codec)),
+            video=VideoStatus(
+                codec=self.codec,
+                rtp_origin=self._clocks[0].origin,
+                bitrate=self.session.broadcast.bitrate(self.codec),
+            ),
             time_ms=1000 * time.monotonic(),
         )

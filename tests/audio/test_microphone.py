@@ -310,7 +310,7 @@ def test_the_avatar_hears_the_microphone(pulse: Pulse, ada: Path, gl_context: ob
     record = tmp_path / "heard.mp4"
     with LiveServer("--source", "mic", "--device", "head", "--size", "128", "--record", record) as server:
         assert server.get("/health")[1]["status"] == "ok"
-        assert server.get("/config")[1]["shared"] == {"name": "headset"}
+        assert server.get("/config")[1]["shared"]["name"] == "headset"
         server.wait_for(lambda: server.get("/stats")[1]["frames"]["rendered"] >= 50)
         code, out, err = server.stop()
     assert code == 0 and out.startswith("Miravox: Ada is at")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from realtime.audio.pcm import mono_samples, sample_rate
+from realtime.audio.resampler import SpeechConverter
 from realtime.errors import MiravoxError
 
 WAVE = 0.5 * np.sin(np.arange(1000) / 7)
@@ -99,3 +100,22 @@ def test_rates(rate: Any) -> None:
 def test_rates_that_cannot_be(rate: Any) -> None:
     with pytest.raises(MiravoxError, match="sample rate: found .* 4000 to 384000"):
         sample_rate(rate)
+
+
+@pytest.mark.parametrize("rate", [16_000, 24_000, 44_100])
+def test_speech_in_pieces_of_any_size_is_the_whole(rate: int) -> None:
+    """As a network hands it over, in pieces of 1 to 8191 bytes, each with what was left of the sample before it."""
+    rng = np.random.default_rng(0)
+    data = (0.5 * np.sin(np.arange(2 * rate) / 9) * 2**15).astype("<i2").tobytes()
+    convert, pieces, rest, at = SpeechConverter(), [], b"", 0
+    while at < len(data):
+        size = int(rng.choice([1, 777, 1025, 4095, 6000, 8191]))
+        rest, at = rest + data[at : at + size], at + size
+        whole = len(rest) // 2 * 2
+        pieces.append(convert(mono_samples(np.frombuffer(rest[:whole], "<i2")), rate))
+        rest = rest[whole:]
+    found = np.concatenate([*pieces, convert.finish()])
+    once = SpeechConverter()
+    wanted = np.concatenate([once(mono_samples(np.frombuffer(data, "<i2")), rate), once.finish()])
+    assert len(found) == len(wanted) == pytest.approx(32_000, abs=2)
+    np.testing.assert_allclose(found, wanted, atol=1e-6)

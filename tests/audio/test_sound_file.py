@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import struct
-import wave
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -16,57 +14,7 @@ from realtime.arrays import FloatArray
 from realtime.audio.block import Block
 from realtime.audio.sound_file import blocks, read_speech
 from realtime.errors import MiravoxError
-
-
-def tone(seconds: float, rate: int = 16_000, hz: float = 440.0) -> FloatArray:
-    return np.asarray(0.5 * np.sin(2 * np.pi * hz * np.arange(round(seconds * rate)) / rate), np.float32)
-
-
-def write_pcm16(path: Path, rate: int, channels: FloatArray) -> Path:
-    """Writes [n, channels] in [-1, 1]."""
-    with wave.open(str(path), "wb") as w:
-        w.setnchannels(channels.shape[1])
-        w.setsampwidth(2)
-        w.setframerate(rate)
-        w.writeframes(np.round(channels * 32767).astype("<i2").tobytes())
-    return path
-
-
-def write_float(path: Path, values: NDArray[np.floating], rate: int = 16_000) -> Path:
-    """Writes mono float32 or float64 values as they are, NaN included."""
-    data, width = values.astype(values.dtype.newbyteorder("<")).tobytes(), values.itemsize
-    header = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, rate, rate * width, width, 8 * width)
-    header += struct.pack("<4sI", b"data", len(data))
-    path.write_bytes(struct.pack("<4sI4s", b"RIFF", 4 + len(header) + len(data), b"WAVE") + header + data)
-    return path
-
-
-def encode(path: Path, codec: str, speech: FloatArray, rate: int, layout: str = "mono", video: bool = False) -> Path:
-    """Encodes 16 kHz speech with FFmpeg; the format follows from the path's ending."""
-    options = {"movflags": "faststart"} if path.suffix in (".mp4", ".m4a") else {}
-    with av.open(str(path), "w", options=options) as container:
-        if video:
-            picture = container.add_stream("libx264", rate=25)
-            picture.width = picture.height = 64
-            picture.pix_fmt = "yuv420p"
-        sound = container.add_stream(codec, rate=rate)
-        assert isinstance(sound, av.AudioStream)
-        sound.layout = layout
-        size = sound.codec_context.frame_size
-        resampler = av.AudioResampler(sound.format, layout, rate, size or None)
-        frame = av.AudioFrame.from_ndarray(speech[None], format="flt", layout="mono")
-        frame.sample_rate = 16_000
-        frame.pts, frame.time_base = 0, Fraction(1, 16_000)
-        for piece in [*resampler.resample(frame), *resampler.resample(None)]:
-            container.mux(sound.encode(piece))
-        container.mux(sound.encode(None))
-        if video:
-            for k in range(len(speech) // 640):
-                image = av.VideoFrame.from_ndarray(np.full((64, 64, 3), k % 256, np.uint8))
-                image.pts = k
-                container.mux(picture.encode(image))
-            container.mux(picture.encode(None))
-    return path
+from tests.sounds import encode, noise, tone, write_float, write_pcm16
 
 
 def error_of(path: Path) -> MiravoxError:
@@ -85,15 +33,6 @@ def best_lag(found: FloatArray, wanted: FloatArray, reach: int = 40) -> tuple[in
     left = {lag: float(np.sqrt(np.mean((found[reach + lag :][:n] - middle) ** 2))) for lag in range(-reach, reach)}
     lag = min(left, key=lambda k: left[k])
     return lag, left[lag]
-
-
-def noise(seconds: float, seed: int = 0) -> FloatArray:
-    """Speech-like: noise below 3 kHz, so that every rate from 8 kHz on can carry it."""
-    n = round(seconds * 16_000)
-    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
-    spectrum[np.fft.rfftfreq(n, 1 / 16_000) > 3000] = 0
-    sound = np.fft.irfft(spectrum, n)
-    return np.asarray(0.5 * sound / np.abs(sound).max(), np.float32)
 
 
 # Whole recordings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -114,3 +115,56 @@ def test_the_status_has_the_fields_of_its_type(bench: Callable[[], Bench]) -> No
     assert set(status["source"]) == set(SourceStatus.__annotations__) and status["source"]["name"] == "slow"
     assert set(status["arrival"]) == set(ArrivalStatus.__annotations__)
     assert set(status["samples"]) == set(SampleCounts.__annotations__)
+
+
+def test_a_recording_is_decoded_no_further_when_its_sender_hangs_up_or_the_session_ends(
+    ada: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A recording of 1.3 MB that decodes to an hour went on after its sender had hung up, and after the session."""
+    decoding, threads = threading.Event(), []
+
+    def decode(path: Path, max_seconds: float | None, cancelled: Callable[[], bool]) -> None:
+        threads.append(threading.current_thread().name)
+        decoding.set()
+        while not cancelled():
+            pass
+        raise MiravoxError(str(path), found="nobody who waits for it", wanted="somebody", remedy="Send it again.")
+
+    monkeypatch.setattr(live_avatar, "open_pipeline", lambda *_: FakePipeline())
+    monkeypatch.setattr("realtime.stream.session.open_speech", decode)
+
+    async def send() -> None:
+        session, hung_up = Session(load_avatar(ada), "baked", SIZE, None), threading.Event()
+        await session.load()
+        with ThreadPoolExecutor(1, thread_name_prefix="decode") as executor:
+            for end in (hung_up.set, None):
+                decoding.clear()
+                opening = asyncio.ensure_future(
+                    session.open_source("file", ada / "sample.flac", executor=executor, hung_up=hung_up.is_set)
+                )
+                assert await asyncio.to_thread(decoding.wait, 60)
+                if end is not None:
+                    end()
+                else:
+                    await session.close()
+                with pytest.raises(MiravoxError, match="nobody who waits"):
+                    await asyncio.wait_for(opening, 60)
+                hung_up.clear()
+        assert session.source is None
+
+    asyncio.run(send())
+    assert all(name.startswith("decode") for name in threads)
+
+
+def test_a_source_that_cannot_be_opened_is_told_in_the_status(ada: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live_avatar, "open_pipeline", lambda *_: FakePipeline())
+
+    async def lack() -> None:
+        session = Session(load_avatar(ada), "baked", SIZE, None)
+        await session.load()
+        session.lack_source("mic", "no sound card")
+        source = session.status()["source"]
+        assert (source["kind"], source["state"], source["message"]) == ("mic", "lost", "no sound card")
+        await session.close()
+
+    asyncio.run(lack())

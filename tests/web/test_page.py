@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import av
 import numpy as np
@@ -41,6 +42,7 @@ GOODBYE_SECONDS = 10.0  # for a DELETE to come; well below SILENT_SECONDS, after
 RESTARTED = ("ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE", "status of 404")
 ENOUGH = 20  # frames of each kind that a median is taken of
 QUIET_LEVEL, LOUD_LEVEL = 2, 25  # of the page's own meter, 0 to 100
+TOKEN = "a b&c#d"  # as a person may choose it
 SETTLE_MS = 1000  # after speech: the lips come to rest, and what was spoken has arrived
 
 # Notes how much the mouth's pixels change from frame to frame (mean of 0 to 255), and what the page's meter shows.
@@ -265,7 +267,7 @@ def test_from_the_button_to_lips_that_move_with_the_speech(open_page: OpenPage, 
     assert page.text("#synthetic") == "Synthetic" and "nobody is portrayed" in page.text("#marking")
     page.start()
     page.run(WATCH_LIPS, mouth_view(load_avatar(ada)).region)
-    assert page.text("#start") == "Stop" and page.session in server.ids
+    assert page.text("#start") == "Stop" and server.shows(page.session)
     page.wait_frames(5)
     page.wait("frames in silence and in speech", lambda: min(map(len, lip_motion(page))) >= ENOUGH)
     silent, spoken = lip_motion(page)
@@ -287,7 +289,7 @@ def test_a_refused_microphone_leaves_the_sample(open_page: OpenPage, server: Ser
     page.click("#start")
     page.wait_state("stopped")
     assert "not allowed" in page.sentence and "Allow it in the browser" in page.sentence
-    assert not server.ids, "no session was asked for"
+    assert not server.viewers, "no session was asked for"
     page.click("#fallback")
     page.wait_state("live")
     page.wait("the sample", lambda: page.source.get("kind") == "sample")
@@ -316,7 +318,7 @@ def test_stop_while_the_microphone_opens(open_page: OpenPage, server: Server) ->
     page.click("#start")
     page.run("list()")
     page.wait("the devices", lambda: page.run("return document.querySelector('#device').length") > 1)
-    assert page.state == "stopped" and not server.ids
+    assert page.state == "stopped" and not server.viewers
 
 
 def test_another_source_while_the_microphone_is_asked_for(open_page: OpenPage) -> None:
@@ -406,7 +408,7 @@ def test_reload_ends_the_session_and_starts_another(open_page: OpenPage, server:
     assert page.state == "idle"
     page.start()
     page.wait_frames(5)
-    assert page.session in server.ids and page.session != first
+    assert server.shows(page.session) and page.session != first
 
 
 def test_two_tabs_have_a_session_each(open_page: OpenPage, server: Server) -> None:
@@ -416,7 +418,7 @@ def test_two_tabs_have_a_session_each(open_page: OpenPage, server: Server) -> No
     for page in pages:
         page.wait_frames(5)
         assert page.state == "live"
-    assert server.ids == {page.session for page in pages} and len(server.ids) == 2
+    assert server.shows(*(page.session for page in pages)) and len({page.session for page in pages}) == 2
     assert [viewer["viewers"] for viewer in server.viewers] == [1, 1]
 
 
@@ -426,7 +428,7 @@ def test_two_tabs_view_one_shared_session(open_page: OpenPage, start_server: Sta
     for page in pages:
         assert page.run("return miravox.source") == "shared" and page.shown("#option-silence")
         page.start()
-    assert shared.ids == {page.session for page in pages}
+    assert shared.shows(*(page.session for page in pages)) and len({page.session for page in pages}) == 1
     assert [(viewer["viewers"], viewer["shared"]) for viewer in shared.viewers] == [(2, True)] * 2
 
     def apart_ms() -> list[float]:
@@ -453,12 +455,31 @@ def test_from_the_shared_session_to_ones_own_and_back(open_page: OpenPage, start
     page.answer_microphone("granted")
     page.choose("browser")
     page.wait("a session of one's own", lambda: page.state == "live" and page.source.get("kind") == "browser")
-    assert shared.ids == {page.session} and page.session != first, "nobody views the shared one any more"
+    assert shared.shows(page.session) and page.session != first, "nobody views the shared one any more"
     page.wait_frames(5)
     page.choose("shared")
     page.wait("the shared session", lambda: page.state == "live" and page.session == first)
-    page.wait("one viewer", lambda: shared.ids == {first})
+    page.wait("one viewer", lambda: shared.shows(first))
     page.wait_frames(5)
+
+
+def test_guests_of_a_shared_session_choose_for_themselves(
+    open_page: OpenPage, start_server: StartServer, tmp_path: Path
+) -> None:
+    """What a page chooses there is a session of its own, a recording, too; the shared one goes on as it was."""
+    shared = start_server("--source", "silence", "--max-sessions", "2")
+    page = open_page(shared.address)
+    page.start()
+    first = page.session
+    page.wait("the hint", lambda: "a session of your own" in page.text("#shared-hint"))
+    page.choose("sample")
+    page.wait("the sample", lambda: page.state == "live" and page.source.get("kind") == "sample")
+    assert page.session != first and shared.shows(page.session)
+    page.choose("shared")
+    page.wait("the shared session", lambda: page.state == "live" and page.session == first)
+    page.choose_file(write_tone(tmp_path / "tone.wav"))
+    page.wait("the recording", lambda: page.state == "live" and page.source.get("name") == "tone.wav")
+    assert page.session != first
 
 
 def test_a_microphone_that_is_unplugged_is_replaced(open_page: OpenPage) -> None:
@@ -484,7 +505,7 @@ def test_the_server_is_started_again_under_an_open_page(
     server.start_again()
     page.wait_state("live")
     page.wait_frames(5)
-    assert page.session in server.ids and page.session != first
+    assert server.shows(page.session) and page.session != first
 
 
 def test_a_browser_without_h264_plays_vp8(open_page: OpenPage, server: Server) -> None:
@@ -550,7 +571,7 @@ def test_a_recording_says_what_it_is(open_page: OpenPage, ada: Path, kind: str) 
 def test_a_server_beyond_this_machine_wants_its_token(
     open_page: OpenPage, start_server: StartServer, in_vain: list[str]
 ) -> None:
-    guarded = start_server("--host", "0.0.0.0", "--token", "abc", token="abc")
+    guarded = start_server("--host", "0.0.0.0", "--token", TOKEN, token=TOKEN)
     in_vain.append("status of 403")
     page = open_page(guarded.address)
     page.click("#start")
@@ -558,16 +579,16 @@ def test_a_server_beyond_this_machine_wants_its_token(
     assert "?token=" in page.sentence and page.text("#start") == "Start"
     page.close()
 
-    page = open_page(f"{guarded.address}?token=abc")
+    page = open_page(f"{guarded.address}?token={quote(TOKEN)}")
     assert page.text("#name") == "Ada"
     page.start()
     page.wait_frames(5)
-    assert guarded.ids == {page.session}
+    assert guarded.shows(page.session)
 
 
 def test_a_tab_that_dies_without_goodbye_is_noticed(open_page: OpenPage, chromium: Chromium, server: Server) -> None:
     page = open_page()
     page.start()
-    assert server.ids == {page.session}
+    assert server.shows(page.session)
     chromium.kill()
     server.wait_empty(PATIENCE_SECONDS)

@@ -44,20 +44,20 @@ def test_a_viewer_who_only_reports_is_not_taken_for_broken_again_and_again() -> 
 
 
 def test_a_viewer_may_be_asked_for_its_estimate_at_once() -> None:
-    """The composing thread asks as soon as the viewer's track is known, before there is a connection."""
+    """The composing thread asks as soon as the viewer's track is known."""
     asked = []
 
     class Broadcast:
-        def add_viewer(self, codec: str, estimate: Callable[[], int | None]) -> tuple[object, object]:
+        def add_viewer(self, codec: str, estimate: Callable[[], int | None], *tracks: EncodedTrack) -> None:
             asked.append(estimate())
-            return EncodedTrack("video", lambda: None), EncodedTrack("audio")
 
         def remove_viewer(self, *_: object) -> None:
             pass
 
     async def make() -> None:
-        session: Any = SimpleNamespace(broadcast=Broadcast())
-        viewer = Viewer(session, "H264", [], lambda _: None)
+        session: Any = SimpleNamespace(broadcast=Broadcast(), source=None)
+        viewer = Viewer("H264", "silence", "id", [], lambda _: None, lambda _: None)
+        viewer.join(session)
         await viewer.close()
 
     asyncio.run(make())

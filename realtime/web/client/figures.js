@@ -122,7 +122,7 @@ export class Figures {
   showDetails({ connection, config, video }) {
     const { details, facts, stages } = this.elements;
     if (!details.open) return;
-    const { source, samples, frames, given_up, fps, lookahead_ms, drift_ms, stages_ms } = connection?.status ?? {};
+    const { source, samples, frames, given_up, fps, lookahead_ms, buffer_ms, drift_ms, stages_ms } = connection?.status ?? {};
     const { codec, decoder, bitrate, roundTrip_ms, jitter_ms, lost, skew_ms, dropped } = connection?.transport ?? {};
     const rows = [
       ['Source', source ? `${source.name || source.kind}, ${source.state}` : UNKNOWN],
@@ -141,6 +141,7 @@ export class Figures {
       ['Samples discarded', number(samples?.discarded, 0)],
       ['Bad samples', number(samples?.bad, 0)],
       ['Look-ahead of the lips', number(lookahead_ms ?? config?.lookahead_ms, 1, ' ms')],
+      ['Speech waits for late packets', number(buffer_ms, 1, ' ms')],
       ['Clock drift', number(drift_ms, 1, ' ms')],
     ];
     facts.replaceChildren(...rows.map(([term, value]) => element('div', element('dt', term), element('dd', value))));

@@ -150,13 +150,14 @@ export class Page {
       const joined = connection?.status?.shared ? connection.status : null;
       byId('shared-name').textContent = `: ${joined?.source.name ?? shared.name}`;
       byId('shared-hint').textContent = joined
-        ? `${joined.viewers} ${joined.viewers === 1 ? 'viewer' : 'viewers'}; other sources change it for everyone`
+        ? `${joined.viewers} ${joined.viewers === 1 ? 'viewer' : 'viewers'}; `
+          + (shared.may_change ? 'other sources change it for everyone' : 'another source is a session of your own')
         : 'Everyone who joins sees the same';
     }
     const unheard = config !== null && !config.server_microphone;
     radios().find((radio) => radio.value === 'mic').disabled = unheard;
     byId('mic-hint').textContent = unheard
-      ? 'Not available: PyAudio is not installed on the server'
+      ? 'Not available: the server offers no microphone'
       : 'What is said in the server’s room';
     byId('file-hint').textContent = kept ? kept.name : 'Choose a recording, or drop it on the page';
     byId('microphone').hidden = choice.kind !== 'browser';

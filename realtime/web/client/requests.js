@@ -10,7 +10,8 @@ const TOKEN = new URLSearchParams(location.search).get('token');
  * @property {string} marking says that it is synthetic
  * @property {number} lookahead_ms of the lips
  * @property {RTCIceServer[]} ice_servers
- * @property {{name: string} | null} shared the session that everyone sees, by the name of its source
+ * @property {{name: string, may_change: boolean} | null} shared the session that everyone sees: the name of its source, and
+ *   whether its viewers may choose another
  * @property {boolean} server_microphone whether the server can listen
  * @property {number} max_file_bytes that it takes
  */
@@ -27,6 +28,7 @@ const TOKEN = new URLSearchParams(location.search).get('token');
  * @property {string[]} given_up what is left out so that it keeps up
  * @property {number | null} fps
  * @property {number} lookahead_ms
+ * @property {number} buffer_ms how long live speech waits on the server, as the lateness of its packets needs
  * @property {number} drift_ms of the source's clock
  * @property {Record<string, {p50: number, p95: number, p99: number}>} stages_ms
  */

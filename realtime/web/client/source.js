@@ -95,7 +95,8 @@ export class Source {
     const { kind, file } = wanted;
     if (kind === 'browser' && !this.microphone.track) await this.microphone.open();
     if (target !== player.connection) return; // the next connection begins with what is chosen
-    if (target.shared ? kind === 'browser' : kind === 'shared') {
+    const mayChange = player.config?.shared?.may_change ?? false;
+    if (target.shared ? kind === 'browser' || (kind !== 'shared' && !mayChange) : kind === 'shared') {
       target.lose(SWITCH);
       return;
     }
