@@ -38,7 +38,7 @@ class ReleaseStack:
         """An error in this block, whatever it is, leaves nothing held, and is the one that is raised."""
         try:
             yield
-        except BaseException:
+        except BaseException:  # cancellation, too, must leave nothing held
             self._releases.close()
             raise
 

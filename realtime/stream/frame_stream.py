@@ -201,7 +201,7 @@ class Stream:
         try:
             self._feed = self._live.input.attach(live=False)
             self._live.start()
-        except BaseException:
+        except BaseException:  # an interruption, too, must leave no thread behind
             self._live.close()
             self._live = self._feed = None
             raise

@@ -70,7 +70,7 @@ class Rendering(Iterator[Frame]):
             raise StopIteration
         try:
             rendered = (self._ahead or self._begin_next()).result()
-        except BaseException:
+        except BaseException:  # an interruption, too, must leave no pipeline open
             self.close()
             raise
         if rendered is None:

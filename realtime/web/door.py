@@ -143,7 +143,7 @@ class Door:
             )
         except (OSError, ssl.SSLError) as error:
             log.info("a connection was not begun: %s", type(error).__name__)
-        except BaseException:
+        except BaseException:  # cancellation, too, must leave no socket open
             taken.close()
             raise
 
