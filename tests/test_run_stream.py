@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -14,7 +13,6 @@ import sys
 import threading
 import wave
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import av
@@ -33,6 +31,7 @@ from realtime.web.sessions import Sessions
 from run_stream import main
 from tests.conftest import ROOT
 from tests.face.test_network_check import changed, endless_loop
+from tests.stream.test_recorder import room_for
 
 Arguments = list[str | Path]
 Run = Callable[[Arguments], tuple[int, str, str]]
@@ -388,17 +387,6 @@ def test_a_missing_avatar(run: Run) -> None:
 def test_unwritable_outputs(run: Run, ada: Path, record: str) -> None:
     Path("folder.mp4").mkdir()
     refused(run, ["--source", write_wav(Path("talk.wav"), tone(1600)), "--record", record, *SMALL], record)
-
-
-@contextmanager
-def room_for(size_bytes: int) -> Iterator[None]:
-    """The kernel refuses to let any file grow beyond this."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, limits[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
 def test_a_full_disk(run: Run, ada: Path) -> None:

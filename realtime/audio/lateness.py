@@ -36,21 +36,21 @@ class Lateness:
         self._at = np.full(KEPT_PIECES, -np.inf)  # samples that had come when the piece did
         self._order = np.arange(KEPT_PIECES)
         self._newest = -1
-        self.heard_samples = 0
+        self.received_samples = 0
 
     def add(self, lead: float, count: int) -> None:
         """A piece of `count` samples came `lead` samples before its turn. Of those within a block the latest counts."""
-        self.heard_samples += count
+        self.received_samples += count
         at = self._newest % KEPT_PIECES
-        if self.heard_samples - self._at[at] < BLOCK_SAMPLES:
+        if self.received_samples - self._at[at] < BLOCK_SAMPLES:
             self._leads[at] = min(self._leads[at], lead)
             return
         self._newest += 1
         at = self._newest % KEPT_PIECES
-        self._leads[at], self._at[at] = lead, self.heard_samples
+        self._leads[at], self._at[at] = lead, self.received_samples
 
     def shift(self, samples: float, since: float = -np.inf) -> None:
-        """Pieces have so many samples more until their turn: all of them, or those since `heard_samples` was that."""
+        """Pieces have so many samples more until their turn: all of them, or those since `received_samples` was so."""
         self._leads[self._at > since] += samples
 
     def verdict(self) -> Verdict:
@@ -69,7 +69,7 @@ class Lateness:
     def _kept(self) -> NDArray[np.float64]:
         """Oldest first."""
         order = (self._order + self._newest + 1) % KEPT_PIECES
-        leads: NDArray[np.float64] = self._leads[order][self._at[order] > self.heard_samples - KEPT_SAMPLES]
+        leads: NDArray[np.float64] = self._leads[order][self._at[order] > self.received_samples - KEPT_SAMPLES]
         return leads
 
 

@@ -71,7 +71,7 @@ class LiveSpeech:
         self._owed = UNKNOWN_SAMPLES  # silence in place of samples that may still come
         self._silent = UNKNOWN_SAMPLES  # samples of silence in a row, since the newest piece
         self._recovering_until = -math.inf  # seconds; owed samples are told from new ones until then
-        self._recovery_began = 0  # samples heard
+        self._recovery_began = 0  # samples received
         self._calibrating, self._calibrate_from = True, -math.inf
         self._judge_in = 1  # pieces
         self._longest = 0.0  # piece lately
@@ -164,18 +164,18 @@ class LiveSpeech:
             wait = max(0, math.ceil((usual - LATE_AT_FIRST_SAMPLES - lead) / BLOCK_SAMPLES)) * BLOCK_SAMPLES
             if not self._clock.end_sample:
                 self._clock.schedule(lead + wait + self._clock.due_sample(seconds), seconds)
-            elif not self._lateness.heard_samples:
+            elif not self._lateness.received_samples:
                 self._clock.shift(max(0.0, lead + wait), seconds)
             self._queue.append_silence(pad + wait, seconds)
             self._calibrating, self._calibrate_from = True, seconds + CALIBRATION_SECONDS
-        self._recovering_until, self._recovery_began = seconds + RECOVERY_SECONDS, self._lateness.heard_samples
+        self._recovering_until, self._recovery_began = seconds + RECOVERY_SECONDS, self._lateness.received_samples
 
     def _late_part(self, lead: float, count: int) -> int:
         """How much of a piece is left out since it is late: it came early, so those since the silence were late.
 
         If pieces were late before, they are kept instead, as far as the delay has to grow.
         """
-        early = lead - self._lateness.verdict().earliest if self._lateness.heard_samples else 0.0
+        early = lead - self._lateness.verdict().earliest if self._lateness.received_samples else 0.0
         owed = min(round(early / BLOCK_SAMPLES) * BLOCK_SAMPLES, self._owed)
         if owed < (2 * BLOCK_SAMPLES if self._owed > UNKNOWN_SAMPLES // 2 else BLOCK_SAMPLES):
             return 0  # one block may be jitter where it is not known what is owed

@@ -34,7 +34,6 @@ class ChannelSurvey:
         self._products = np.zeros((channels, channels))  # sums of powers, in the band of the voice
         self._loudness = np.zeros(channels)  # sums over the seconds of the amplitude's mean, and its variance
         self._variance = np.zeros(channels)
-        self._heard = 0  # seconds that are in the sums
 
     def add(self, values: FloatArray, rate: int) -> None:
         """Values [channels, n] of about a second."""
@@ -56,12 +55,11 @@ class ChannelSurvey:
             amplitude_CN = (smooth[:, 3:] - smooth[:, :-3]) / 3
         self._loudness += amplitude_CN.mean(1)
         self._variance += amplitude_CN.var(1)
-        self._heard += 1
 
     @property
     def voice_C(self) -> FloatArray:
         """How much of a voice each channel has, in parts of full scale: loudness comes and goes, as syllables do."""
-        return np.asarray(self._variance / np.maximum(self._loudness * max(1, self._heard), 1e-12), np.float32)
+        return np.asarray(self._variance / np.maximum(self._loudness, 1e-12), np.float32)
 
     def mix(self) -> Mix:
         """Which channels are said, and with which sign."""

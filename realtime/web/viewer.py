@@ -1,4 +1,4 @@
-"""Viewer: one browser's peer connection to a session. Offer in, answer out, gone when nothing is heard of it."""
+"""Viewer: one browser's peer connection to a session. Offer in, answer out, gone when nothing comes from it."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class Viewer:
         source: what the viewer asked for: who is to speak in the session that it joins.
         session_id: of that session, which there need not be yet.
         on_connected: is called once, when media can flow.
-        on_gone: is called once, when the browser has left or nothing was heard of it for 15 s.
+        on_gone: is called once, when the browser has left or nothing came from it for 15 s.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from realtime.arrays import FloatArray
+from realtime.audio.mixdown import LEAST_VOICE, WHOLE_SECONDS, ChannelSurvey
 from realtime.audio.sound_file import Speech, read_speech
 from tests.sounds import encode, hum, noise, voice, write_float, write_pcm16
 
@@ -121,3 +122,16 @@ def test_a_quiet_voice_and_a_click_stay_as_they_are(tmp_path: Path) -> None:
         speech = read_speech(write_pcm16(tmp_path / "a.wav", 16_000, values[:, None]))
         np.testing.assert_allclose(speech.samples, values, atol=1e-4)
         assert speech.repairs == ()
+
+
+def test_a_voice_is_as_loud_in_a_long_recording_as_in_a_short_one() -> None:
+    """Of a long one only some seconds are looked at; a quiet voice must not become nobody for its length."""
+    time_s = np.arange(16_000) / 16_000
+    second = (0.01 * np.sin(2 * np.pi * 300 * time_s) * (np.sin(2 * np.pi * 3 * time_s) > 0))[None].astype(np.float32)
+    found = []
+    for seconds in (3, 2 * WHOLE_SECONDS):
+        survey = ChannelSurvey(1)
+        for _ in range(seconds):
+            survey.add(second, 16_000)
+        found.append(float(survey.voice_C[0]))
+    assert found[0] == pytest.approx(found[1], rel=1e-4) and found[0] > LEAST_VOICE
